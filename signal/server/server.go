@@ -1,0 +1,423 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/ratelimit"
+)
+
+// Config configures a [Server]. The zero value serves everybody within the
+// default limits.
+type Config struct {
+	Limits Limits
+
+	// Names are the names by which clients may know this server: host names,
+	// with a port if it must be that one. Hosts sign the name that they
+	// dialled. With no names given, a request's Host header counts, which
+	// protects a host's signature from being used at another server only as
+	// far as that other server insists on its names.
+	Names []string
+
+	// AllowHost decides which rooms may be opened; nil: all. An embedded server
+	// allows its own host's only. It is called by many goroutines.
+	AllowHost func(signal.Room) bool
+
+	// Gate asks people who they are; nil: nobody is asked.
+	Gate *Gate
+
+	// STUN tells clients where to find a STUN responder.
+	STUN STUN
+
+	// ClientAddr finds the client's address, for limits and logs, when a proxy
+	// is in front; it must know which proxies to trust. Default: RemoteAddr.
+	ClientAddr func(*http.Request) netip.Addr
+
+	// TLS makes [Server.Run] serve TLS; nil: plain HTTP.
+	TLS *tls.Config
+
+	// Logger gets what happens; nil: nothing is logged. Addresses are shortened
+	// to an IPv4 /16 or an IPv6 /32 unless FullAddresses is set.
+	Logger        *slog.Logger
+	FullAddresses bool
+}
+
+// STUN is a hint for clients. The zero value hints at nothing.
+type STUN struct {
+	Host  string   // empty: the host by which the client knows this server
+	Ports []uint16 // at most two UDP ports
+}
+
+// Gate controls who may use a server.
+type Gate struct {
+	Hosts, Guests bool // who is asked
+
+	// Check verifies a proof over input ([signal.ProveInput]) and returns whom
+	// it is of, for the log, or why not. It is called by many goroutines.
+	Check func(ctx context.Context, input, proof []byte) (who string, err error)
+}
+
+// Stats are counters of a [Server] since it was made, and its gauges.
+type Stats struct {
+	Connections int64 // now
+	Rooms       int64 // now
+	Guests      int64 // now
+	QueuedBytes int64 // now
+
+	Registrations int64
+	Pipes         int64
+	BytesToHost   int64
+	BytesToGuest  int64
+	Refused       map[signal.Code]int64 // requests refused, and goodbyes said
+	PipesEnded    map[signal.Reason]int64
+}
+
+// Server is a signaling server. Its methods are safe for concurrent use.
+type Server struct {
+	// Set once.
+	limits    Limits
+	config    Config
+	names     []string // of Config.Names, as of signal.ServerName
+	log       *slog.Logger
+	addresses *ratelimit.Table
+	sourceKey [32]byte // of the hashes in signal.OpenMsg
+
+	// Atomic.
+	queued        atomic.Int64
+	guests        atomic.Int64
+	registrations atomic.Int64
+	pipes         atomic.Int64
+	toHost        atomic.Int64
+	toGuest       atomic.Int64
+	refused       [256]atomic.Int64 // by signal.Code
+	ended         [256]atomic.Int64 // by signal.Reason
+
+	wg sync.WaitGroup // everything that serves a connection
+
+	mu      sync.Mutex
+	conns   map[*conn]struct{}    // guarded by mu
+	rooms   map[signal.Room]*host // guarded by mu
+	serial  uint64                // guarded by mu; of the last host
+	closing bool                  // guarded by mu
+}
+
+// New makes a server. It starts nothing.
+func New(config Config) *Server {
+	s := &Server{
+		limits: config.Limits.withDefaults(),
+		config: config,
+		log:    config.Logger,
+		conns:  make(map[*conn]struct{}),
+		rooms:  make(map[signal.Room]*host),
+	}
+	for _, n := range config.Names {
+		s.names = append(s.names, signal.ServerName(n))
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if len(s.config.STUN.Ports) > 2 {
+		s.config.STUN.Ports = s.config.STUN.Ports[:2]
+	}
+	s.addresses = &ratelimit.Table{
+		Rate: s.limits.AddressRate,
+		Held: s.limits.AddressConnections,
+		Size: s.limits.Addresses,
+	}
+	rand.Read(s.sourceKey[:]) // never fails, see its documentation
+	return s
+}
+
+const greeting = `This is a pairterm signaling server. It introduces people who share a terminal
+with people whose keys they trust, and sees nothing of it.
+
+Share:  pairterm host --signal %s --allow alice.pub
+Join:   pairterm join TICKET
+`
+
+// ServeHTTP implements [http.Handler]. Paths are those of the wire format,
+// /healthz, and / for people; strip a prefix before.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set(signal.HeaderServer, signal.Version)
+	path := r.URL.Path
+	switch {
+	case path == "/" || path == "":
+		scheme := "ws"
+		if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
+			scheme = "wss"
+		}
+		base, err := signal.ParseURL(scheme + "://" + r.Host)
+		if err != nil {
+			base = "URL"
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = fmt.Fprintf(w, greeting, base)
+	case path == "/healthz":
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if s.isClosing() {
+			http.Error(w, "shutting down", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ok\n")
+	case path == signal.PathHost:
+		s.handleHost(w, r)
+	case strings.HasPrefix(path, signal.PathJoin):
+		s.handleGuest(w, r, path[len(signal.PathJoin):])
+	default:
+		http.Error(w, "not found; this is a pairterm signaling server, protocol "+signal.Version, http.StatusNotFound)
+	}
+}
+
+func (s *Server) handleHost(w http.ResponseWriter, r *http.Request) {
+	c := s.admit(w, r)
+	if c == nil {
+		return
+	}
+	if !c.upgrade(w, r) {
+		c.release()
+		return
+	}
+	name := signal.ServerName(r.Host)
+	go func() {
+		defer c.release()
+		s.serveHost(c, name)
+	}()
+}
+
+func (s *Server) handleGuest(w http.ResponseWriter, r *http.Request, roomText string) {
+	room, err := signal.ParseRoom(roomText)
+	if err != nil {
+		s.refuse(w, signal.CodeNoRoom, 0)
+		return
+	}
+	c := s.admit(w, r)
+	if c == nil {
+		return
+	}
+	h := s.room(room)
+	if h == nil {
+		s.refuse(w, signal.CodeNoRoom, 0)
+		c.release()
+		return
+	}
+	p, code, wait := h.reserve(c)
+	if p == nil {
+		s.refuse(w, code, wait)
+		c.release()
+		return
+	}
+	if !c.upgrade(w, r) {
+		p.cancel()
+		c.release()
+		return
+	}
+	name := signal.ServerName(r.Host)
+	go func() {
+		defer c.release()
+		p.serve(name)
+	}()
+}
+
+// admit applies the limits that hold for every WebSocket. It returns nil if it
+// has refused the request; else the connection must be released, and until
+// then Shutdown waits for it.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request) *conn {
+	addr := s.clientAddr(r)
+	now := time.Now()
+	release, wait, verdict := s.addresses.Acquire(addr, now)
+	if verdict != ratelimit.VerdictYes {
+		s.log.Info("refused", "why", "address limit", "addr", s.shown(addr))
+		s.refuse(w, signal.CodeRateLimited, wait)
+		return nil
+	}
+	c := &conn{
+		s:           s,
+		addr:        addr,
+		releaseAddr: release,
+		since:       now,
+		writing:     make(chan struct{}, 1),
+		gone:        make(chan struct{}),
+	}
+	s.mu.Lock()
+	code := signal.Code(0)
+	switch {
+	case s.closing:
+		code = signal.CodeShuttingDown
+	case len(s.conns) >= s.limits.Connections:
+		code = signal.CodeServerFull
+	default:
+		s.conns[c] = struct{}{}
+		s.wg.Add(1)
+	}
+	s.mu.Unlock()
+	if code != 0 {
+		release()
+		s.refuse(w, code, s.spread())
+		return nil
+	}
+	return c
+}
+
+// refuse answers a request before its upgrade.
+func (s *Server) refuse(w http.ResponseWriter, code signal.Code, wait time.Duration) {
+	s.refused[code].Add(1)
+	status := http.StatusServiceUnavailable
+	switch code {
+	case signal.CodeNoRoom:
+		status = http.StatusNotFound
+	case signal.CodeRateLimited:
+		status = http.StatusTooManyRequests
+	case signal.CodeProtocol:
+		status = http.StatusBadRequest
+	}
+	w.Header().Set(signal.HeaderCode, strconv.Itoa(int(code)))
+	w.Header().Set("Connection", "close")
+	if wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+	}
+	http.Error(w, code.String(), status)
+}
+
+// spread is a wait that brings clients back one after another.
+func (s *Server) spread() time.Duration {
+	return time.Second + mathrand.N(s.limits.Spread)
+}
+
+func (s *Server) clientAddr(r *http.Request) netip.Addr {
+	if s.config.ClientAddr != nil {
+		return s.config.ClientAddr(r)
+	}
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{} // not TCP; all such share one budget
+	}
+	return ap.Addr().Unmap()
+}
+
+// shown is an address as the log may have it.
+func (s *Server) shown(a netip.Addr) string {
+	if s.config.FullAddresses || !a.IsValid() {
+		return a.String()
+	}
+	bits := 32
+	if a.Is4() {
+		bits = 16
+	}
+	p, err := a.WithZone("").Prefix(bits)
+	if err != nil {
+		return "?"
+	}
+	return p.String()
+}
+
+func (s *Server) room(r signal.Room) *host {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rooms[r]
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// Stats reads the counters.
+func (s *Server) Stats() Stats {
+	st := Stats{
+		Guests:        s.guests.Load(),
+		QueuedBytes:   s.queued.Load(),
+		Registrations: s.registrations.Load(),
+		Pipes:         s.pipes.Load(),
+		BytesToHost:   s.toHost.Load(),
+		BytesToGuest:  s.toGuest.Load(),
+		Refused:       make(map[signal.Code]int64),
+		PipesEnded:    make(map[signal.Reason]int64),
+	}
+	for i := range s.refused {
+		if n := s.refused[i].Load(); n > 0 {
+			st.Refused[signal.Code(i)] = n
+		}
+		if n := s.ended[i].Load(); n > 0 {
+			st.PipesEnded[signal.Reason(i)] = n
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.Connections = int64(len(s.conns))
+	st.Rooms = int64(len(s.rooms))
+	return st
+}
+
+// Shutdown ends the server. New connections are refused, every host is told
+// to come back in a while, pipes may finish within [Limits].Drain. It returns
+// when all connections are closed and all goroutines that served them are
+// gone; when ctx ends before, it cuts what is left and returns ctx's error.
+// Calling it again waits likewise.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	first := !s.closing
+	s.closing = true
+	var hosts []*host
+	var strangers []*conn
+	if first {
+		for c := range s.conns {
+			if !c.established.Load() {
+				strangers = append(strangers, c)
+			}
+		}
+		for _, h := range s.rooms {
+			hosts = append(hosts, h)
+			s.wg.Add(1)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range strangers {
+		c.kill()
+	}
+	for _, h := range hosts {
+		go func() {
+			defer s.wg.Done()
+			h.leave(&signal.GoodbyeMsg{Code: signal.CodeShuttingDown, Retry: s.spread()}, s.limits.Drain)
+		}()
+	}
+
+	done := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.kill()
+	}
+	<-done
+	return fmt.Errorf("signaling server shutdown: %w", ctx.Err())
+}
+
+// errGone is returned where a connection, or a pipe, ended meanwhile.
+var errGone = errors.New("gone")
