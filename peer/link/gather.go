@@ -1,0 +1,68 @@
+package link
+
+import (
+	"context"
+	"net/netip"
+)
+
+// gather finds our own addresses and queues them to be sent: those of the machine at
+// once, those that STUN servers tell as the answers come.
+func (s *setup) gather(ctx context.Context) {
+	t := s.link.transport
+	v, err := t.net.look()
+	if err != nil {
+		s.link.log.Debug("no own addresses", "err", err)
+	}
+	for rank, a := range v.addrs {
+		if port := s.link.mux.port(familyOf(a)); port != 0 {
+			s.found(newCandidate(CandidateHost, CandidateUDP, netip.AddrPortFrom(a, port), rank))
+		}
+		if s.link.tcp != nil {
+			if port := s.link.tcp.port(familyOf(a)); port != 0 {
+				s.found(newCandidate(CandidateHost, CandidateTCP, netip.AddrPortFrom(a, port), rank))
+			}
+		}
+	}
+	if !s.link.dialed { // mappings lead to the port on which links are accepted
+		for rank, a := range t.mappedAddrs() {
+			s.found(newCandidate(CandidateSrflx, CandidateUDP, a, rank))
+		}
+	}
+	rank := 100 // after the mappings, which are there for this very purpose
+	for _, m := range s.link.mux.recent() {
+		s.found(newCandidate(CandidateSrflx, CandidateUDP, m.Mapped, rank))
+		rank++
+	}
+	s.link.mux.mapAll(ctx, t.net.resolve, t.stun, func(m Mapping) {
+		s.mu.Lock()
+		s.mappings = append(s.mappings, m)
+		s.mu.Unlock()
+		if m.Err != nil {
+			s.link.log.Debug("STUN", "server", m.Server, "err", m.Err)
+			return
+		}
+		s.found(newCandidate(CandidateSrflx, CandidateUDP, m.Mapped, rank))
+		rank++
+	})
+	s.out <- EndOfCandidates{} // there is room
+}
+
+// found queues one of our addresses, unless it is there already or there are too many.
+func (s *setup) found(c Candidate) {
+	if c.validate() != nil {
+		return // a mapping to nowhere
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.local) == maxCandidates {
+		return
+	}
+	for _, have := range s.local {
+		if have.Addr == c.Addr && have.Transport == c.Transport {
+			return
+		}
+	}
+	s.local = append(s.local, c)
+	s.out <- c // there is room
+	s.link.log.Debug("own candidate", "candidate", c)
+}

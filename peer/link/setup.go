@@ -1,0 +1,452 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/pion/webrtc/v3"
+)
+
+// retryInterval is how often the peer's addresses are tried anew. Pion gives up on one
+// after seven unanswered checks, 1.4 s, and for good; but the other side of a NAT may
+// just not have sent anything yet, or too much may have been lost.
+const retryInterval = 1500 * time.Millisecond
+
+// Dial sets up a link as the guest, to a peer that calls Accept with the other end of
+// the signaler. It returns when both channels are open.
+//
+// Errors wrap [ErrNoPath] (a [*PathError], with what was tried), [ErrNoAnswer],
+// [ErrHandshake], [ErrSignaling], [ErrProtocol], the error of ctx, or [net.ErrClosed].
+//
+// Each call opens sockets of its own, so several links to one host, set up at the same
+// time or one after the other, keep apart.
+func (t *Transport) Dial(ctx context.Context, sig Signaler) (*Link, error) {
+	m, granted, err := t.takeMux()
+	if err != nil {
+		return nil, err
+	}
+	window := largeWindow
+	if granted < socketBuffer {
+		window = smallWindow
+	}
+	return t.connect(ctx, sig, m, nil, true, window)
+}
+
+// Accept sets up a link as the host, see [Transport.Dial]. Call it only for peers that
+// have proved who they are: they learn this machine's addresses. It gives [ErrBusy]
+// while Config.MaxPending others are being set up.
+func (t *Transport) Accept(ctx context.Context, sig Signaler) (*Link, error) {
+	select {
+	case t.pending <- struct{}{}:
+		defer func() { <-t.pending }()
+	default:
+		return nil, ErrBusy
+	}
+	l, err := t.listen()
+	if err != nil {
+		return nil, err
+	}
+	return t.connect(ctx, sig, l.mux, l.tcp, false, l.window)
+}
+
+// connect sets up a link over a mux, which it closes with the link if that dials.
+func (t *Transport) connect(ctx context.Context, sig Signaler, m *mux, tcp *tcpMux, dialed bool, window int) (*Link, error) {
+	l, err := t.newLink(m, tcp, dialed, window)
+	if err != nil {
+		return nil, err
+	}
+	s := &setup{
+		link:      l,
+		sig:       sig,
+		out:       make(chan Message, maxCandidates+2),
+		described: make(chan struct{}),
+		failed:    make(chan error, 2),
+		begin:     time.Now(),
+	}
+	if err := s.run(ctx); err != nil {
+		l.fail(err)
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// newLink makes a link that can be torn down at any time, and leaves nothing behind if
+// it cannot.
+func (t *Transport) newLink(m *mux, tcp *tcpMux, dialed bool, window int) (*Link, error) {
+	l := &Link{
+		transport:   t,
+		log:         t.log,
+		dialed:      dialed,
+		mux:         m,
+		tcp:         tcp,
+		pathChanged: make(chan struct{}, 1),
+		connected:   make(chan struct{}),
+		opened:      make(chan struct{}),
+		done:        make(chan struct{}),
+		gone:        make(chan struct{}),
+		repeater:    newRepeater(),
+	}
+	setup := SetupActive
+	if dialed {
+		setup = SetupActPass
+		l.answered = make(chan struct{}, 1)
+	}
+	local, cert, err := newIdentity(setup)
+	l.local = local
+	var v view
+	if err == nil {
+		v, err = t.net.look()
+	}
+	if err == nil {
+		err = l.newPeerConnection(cert, window, v)
+	}
+	if err == nil {
+		// From here on checks of the peer's wait for pion in the link's queue, however
+		// early they come.
+		l.conns, err = m.prepare(local.Ufrag, connHooks{dialed, l.answered, l.repeater})
+	}
+	if err == nil && tcp != nil {
+		err = tcp.prepare(local.Ufrag, v.addrs)
+	}
+	if err == nil {
+		l.beEager()
+		err = t.add(l)
+	}
+	if err != nil {
+		l.end(err)
+		l.dismantle()
+		return nil, err
+	}
+	return l, nil
+}
+
+// setup is the exchange of descriptions and candidates that makes a link.
+type setup struct {
+	// Set once.
+	link  *Link
+	sig   Signaler
+	out   chan Message // to be sent; room for all there can be
+	begin time.Time
+
+	described chan struct{} // closed when the peer's description has been applied
+	failed    chan error    // room for one of each goroutine that may fail
+
+	mu       sync.Mutex
+	local    []Candidate
+	remote   []Candidate
+	refused  int
+	mappings []Mapping
+}
+
+// run returns when the channels are open, or why they will not be. All that it started
+// has ended then, but for the link itself.
+func (s *setup) run(ctx context.Context) error {
+	sctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+
+	s.out <- s.link.local
+	if s.link.dialed {
+		if err := s.offer(); err != nil {
+			return err
+		}
+	}
+	wg.Go(func() { s.send(sctx) })
+	wg.Go(func() { s.receive(sctx) })
+	wg.Go(func() { s.gather(sctx) })
+	wg.Go(func() { s.retry(sctx) })
+	if s.link.dialed {
+		wg.Go(func() { s.hasten(sctx) })
+	}
+	return s.wait(ctx)
+}
+
+func (s *setup) wait(ctx context.Context) error {
+	var (
+		l         = s.link
+		to        = l.transport.cfg.Timeouts
+		described = s.described
+		connected = l.connected
+	)
+	timer := time.NewTimer(to.Path)
+	defer timer.Stop()
+	for {
+		select {
+		case <-l.opened:
+			return nil
+		case <-described:
+			described = nil
+			timer.Reset(to.Path)
+		case <-connected:
+			connected = nil
+			timer.Reset(to.Handshake)
+		case err := <-s.failed:
+			return err
+		case <-l.done:
+			if err := l.Err(); !errors.Is(err, ErrPathLost) || connected == nil {
+				return err
+			}
+			return s.noPath(nil)
+		case <-ctx.Done():
+			return s.late(described, connected, ctx.Err())
+		case <-timer.C:
+			return s.late(described, connected, nil)
+		}
+	}
+}
+
+// late says what was waited for in vain. The cause, if any, is the context's error.
+func (s *setup) late(described, connected <-chan struct{}, cause error) error {
+	took := time.Since(s.begin).Round(100 * time.Millisecond)
+	switch {
+	case errors.Is(cause, context.Canceled):
+		return fmt.Errorf("setting up a link: %w", cause)
+	case connected == nil:
+		return join(fmt.Errorf("%w: encrypted connection over %v not established after %v", ErrHandshake, s.link.Path(), took), cause)
+	case described != nil:
+		return join(fmt.Errorf("%w after %v", ErrNoAnswer, took), cause)
+	}
+	return s.noPath(cause)
+}
+
+func join(err, cause error) error {
+	if cause == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}
+
+func (s *setup) noPath(cause error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &PathError{
+		Local:    s.local,
+		Mappings: s.mappings,
+		Refused:  s.refused,
+		Elapsed:  time.Since(s.begin),
+		Cause:    cause,
+	}
+	for _, c := range s.remote {
+		a := Attempt{Candidate: c}
+		if c.Transport == CandidateUDP {
+			a.Sent, a.Received = s.link.mux.traffic(c.Addr)
+		}
+		e.Tried = append(e.Tried, a)
+	}
+	return e
+}
+
+// offer starts pion as the end that controls.
+func (s *setup) offer() error {
+	offer, err := s.link.pc.CreateOffer(nil)
+	if err == nil {
+		err = s.link.pc.SetLocalDescription(offer)
+	}
+	if err != nil {
+		return fmt.Errorf("making an offer: %w", err)
+	}
+	return nil
+}
+
+// send sends the description and then the candidates, as they are found. Once the
+// description is out, losing the signaling is for receive to judge: the candidates that
+// got through may do.
+func (s *setup) send(ctx context.Context) {
+	for n := 0; ; n++ {
+		var m Message
+		select {
+		case m = <-s.out:
+		case <-ctx.Done():
+			return
+		}
+		if err := s.sig.Send(ctx, m); err != nil {
+			switch {
+			case ctx.Err() != nil:
+			case n == 0:
+				s.failed <- fmt.Errorf("%w: sending: %w", ErrSignaling, err)
+			default:
+				s.link.log.Debug("signaling lost while sending", "err", err)
+			}
+			return
+		}
+		if _, last := m.(EndOfCandidates); last {
+			return
+		}
+	}
+}
+
+// receive applies what the peer sends, up to the end of its candidates.
+func (s *setup) receive(ctx context.Context) {
+	for n := 0; ; n++ {
+		m, err := s.sig.Recv(ctx)
+		if err != nil {
+			switch {
+			case ctx.Err() != nil:
+			case errors.Is(err, ErrProtocol):
+				s.failed <- err
+			case n == 0:
+				s.failed <- fmt.Errorf("%w: receiving: %w", ErrSignaling, err)
+			default: // what is known may do
+				s.link.log.Debug("signaling lost while receiving", "err", err)
+			}
+			return
+		}
+		if _, last := m.(EndOfCandidates); last && n > 0 {
+			return
+		}
+		if err := s.apply(m, n); err != nil {
+			s.failed <- err
+			return
+		}
+	}
+}
+
+// apply takes the nth message of the peer's. It checks everything again, since a
+// Signaler need not have used ParseMessage.
+func (s *setup) apply(m Message, n int) error {
+	if m == nil {
+		return fmt.Errorf("%w: no message", ErrProtocol)
+	}
+	if err := m.validate(); err != nil {
+		return err
+	}
+	switch m := m.(type) {
+	case Description:
+		if n != 0 {
+			return fmt.Errorf("%w: a second description", ErrProtocol)
+		}
+		return s.describe(m)
+	case Candidate:
+		if n == 0 {
+			return fmt.Errorf("%w: a candidate before the description", ErrProtocol)
+		}
+		if n > maxCandidates {
+			return fmt.Errorf("%w: more than %d candidates", ErrProtocol, maxCandidates)
+		}
+		return s.addCandidate(m)
+	}
+	return fmt.Errorf("%w: %T at position %d", ErrProtocol, m, n)
+}
+
+// describe tells pion who the peer is, which starts the checks.
+func (s *setup) describe(d Description) error {
+	l := s.link
+	if (d.Setup == SetupActPass) == l.dialed {
+		return fmt.Errorf("%w: both ends dial, or both accept", ErrProtocol)
+	}
+	if l.dialed {
+		l.binding = binding(l.local, d)
+		if err := l.pc.SetRemoteDescription(sessionDescription(webrtc.SDPTypeAnswer, d)); err != nil {
+			return fmt.Errorf("applying the peer's description: %w", err)
+		}
+		close(s.described)
+		return nil
+	}
+	l.binding = binding(d, l.local)
+	if err := l.pc.SetRemoteDescription(sessionDescription(webrtc.SDPTypeOffer, d)); err != nil {
+		return fmt.Errorf("applying the peer's description: %w", err)
+	}
+	answer, err := l.pc.CreateAnswer(nil)
+	if err == nil {
+		err = l.pc.SetLocalDescription(answer)
+	}
+	if err != nil {
+		return fmt.Errorf("making an answer: %w", err)
+	}
+	close(s.described)
+	return nil
+}
+
+// addCandidate has pion check an address of the peer's, if packets may be sent there.
+func (s *setup) addCandidate(c Candidate) error {
+	// The networks of this moment count: this machine may have joined one since.
+	v, err := s.link.transport.net.look()
+	if err != nil {
+		return err
+	}
+	if why := v.policy.refusal(c.Addr.Addr()); why != "" {
+		s.link.log.Debug("candidate refused", "candidate", c, "why", why)
+		s.mu.Lock()
+		s.refused++
+		s.mu.Unlock()
+		return nil
+	}
+	if err := s.link.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: c.marshal(0)}); err != nil {
+		return fmt.Errorf("adding the candidate %v: %w", c, err)
+	}
+	s.mu.Lock()
+	s.remote = append(s.remote, c)
+	s.mu.Unlock()
+	s.link.log.Debug("candidate of the peer", "candidate", c)
+	return nil
+}
+
+// retry has pion check the peer's addresses anew until one works.
+func (s *setup) retry(ctx context.Context) {
+	tick := time.NewTicker(retryInterval)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-tick.C:
+		case <-s.link.connected:
+			return
+		case <-ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		remote := s.remote
+		s.mu.Unlock()
+		for _, c := range remote {
+			if c.Transport != CandidateUDP {
+				continue // a TCP connection is tried until the system gives up on it
+			}
+			if err := s.link.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: c.marshal(n)}); err != nil {
+				s.link.log.Debug("trying a candidate anew", "candidate", c, "err", err)
+			}
+		}
+	}
+}
+
+const (
+	// hastenDelay lets pion see an answer before it is made to look for one.
+	hastenDelay = time.Millisecond
+
+	// maxHasten bounds how often pion is hastened, as each time it may repeat its checks,
+	// of which it makes only seven for a pair.
+	maxHasten = 2
+)
+
+// hasten has the dialing end's pion agree on a path as soon as one has been found.
+//
+// By itself it looks at what it found every 200 ms, or when a check arrives; but not if
+// checks of the peer's came before the candidate that announces their source, as they
+// do where signaling is slower than the direct path: then answers count for the wrong
+// one of two entries for the address. A new candidate makes it look at once. The one
+// here, for simultaneous open over TCP, which pion does not do, forms no pair with any
+// UDP socket; nothing is ever sent to its address, which is reserved for documentation.
+func (s *setup) hasten(ctx context.Context) {
+	for n := 1; n <= maxHasten; n++ {
+		select {
+		case <-s.link.answered:
+		case <-s.link.connected:
+			return
+		case <-ctx.Done():
+			return
+		}
+		delay := time.NewTimer(hastenDelay)
+		select {
+		case <-delay.C:
+		case <-ctx.Done():
+			delay.Stop()
+			return
+		}
+		line := fmt.Sprintf("candidate:0 1 tcp 1 192.0.2.1 %d typ host tcptype so", n)
+		if err := s.link.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: line}); err != nil {
+			s.link.log.Debug("hastening", "err", err)
+		}
+	}
+}
