@@ -1,0 +1,87 @@
+//go:build unix
+
+package term
+
+import (
+	"os"
+	ossignal "os/signal"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stopPatience is how long a process that asked to be stopped waits for being
+// continued, as time passes for it. In a process group that nobody would
+// continue the system does not stop it at all.
+const stopPatience = 500 * time.Millisecond
+
+func (g *guard) run(ready chan<- struct{}) {
+	defer close(g.done)
+	ends := make(chan os.Signal, 1)
+	ossignal.Notify(ends, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	defer ossignal.Stop(ends)
+	stops := make(chan os.Signal, 1)
+	continues := make(chan os.Signal, 1)
+	if g.tty != nil {
+		ossignal.Notify(stops, unix.SIGTSTP)
+		defer ossignal.Stop(stops)
+		ossignal.Notify(continues, unix.SIGCONT)
+		defer ossignal.Stop(continues)
+	}
+	close(ready)
+	for {
+		select {
+		case <-g.quit:
+			return
+		case sig := <-ends:
+			ossignal.Stop(ends)
+			if g.tty != nil {
+				_ = g.tty.Restore()
+			}
+			g.cancel(&SignalError{Signal: sig})
+		case <-stops:
+			g.suspend(stops, continues)
+		case <-continues:
+			g.again()
+		}
+	}
+}
+
+// suspend stops the process as SIGTSTP would have without us.
+func (g *guard) suspend(stops chan<- os.Signal, continues <-chan os.Signal) {
+	if err := g.tty.Suspend(); err != nil {
+		return
+	}
+	ossignal.Reset(unix.SIGTSTP)
+	if err := unix.Kill(unix.Getpid(), unix.SIGTSTP); err == nil {
+		select {
+		case <-continues:
+		case <-time.After(stopPatience):
+		case <-g.quit:
+		}
+	}
+	ossignal.Notify(stops, unix.SIGTSTP)
+	g.again()
+}
+
+func (g *guard) again() {
+	if g.tty.Again() && g.repaint != nil {
+		g.repaint()
+	}
+}
+
+func signalName(sig os.Signal) string {
+	if s, ok := sig.(unix.Signal); ok {
+		if name := unix.SignalName(s); name != "" {
+			return name
+		}
+	}
+	return sig.String()
+}
+
+func signalNumber(sig os.Signal) int {
+	if s, ok := sig.(unix.Signal); ok {
+		return int(s)
+	}
+	return 1
+}

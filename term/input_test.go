@@ -1,0 +1,262 @@
+package term
+
+import (
+	"context"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// reader is a program that reads its terminal when it is told to: until then
+// writes block, as on a PTY whose buffers are full.
+type reader struct {
+	mu      sync.Mutex
+	room    int // bytes that may still be written
+	got     strings.Builder
+	past    bool
+	changed chan struct{}
+	signals bool // ISIG is set
+	flushed int
+}
+
+func newReader(signals bool) *reader {
+	return &reader{changed: make(chan struct{}), signals: signals}
+}
+
+func (r *reader) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+func (r *reader) reads(n int) { r.change(func() { r.room += n }) }
+
+func (r *reader) Write(p []byte) (n int, err error) {
+	for {
+		r.mu.Lock()
+		m := min(r.room, len(p)-n)
+		r.got.Write(p[n : n+m])
+		r.room -= m
+		n += m
+		past, changed := r.past, r.changed
+		r.mu.Unlock()
+		if n == len(p) {
+			return n, nil
+		}
+		if past {
+			return n, os.ErrDeadlineExceeded
+		}
+		<-changed
+	}
+}
+
+func (r *reader) SetWriteDeadline(t time.Time) error {
+	r.change(func() { r.past = !t.IsZero() })
+	return nil
+}
+
+func (r *reader) interrupts() ([3]byte, bool) { return [3]byte{3, 0x1c, 0x1a}, r.signals }
+
+func (r *reader) flushInput() { r.change(func() { r.flushed++; r.room += 1000 }) }
+
+func (r *reader) read() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.got.String()
+}
+
+// withInputs runs f while what is typed is written to r.
+func withInputs(t *testing.T, r *reader, f func(t *testing.T, h *inputs)) {
+	synctest.Test(t, func(t *testing.T) {
+		r.change(func() {}) // a channel of this bubble
+		h := newInputs()
+		h.wake = make(chan struct{}, 1)
+		h.open(r)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			h.run(ctx)
+		}()
+		synctest.Wait()
+		f(t, h)
+		cancel()
+		_ = r.SetWriteDeadline(time.Unix(1, 0))
+		<-done
+	})
+}
+
+func TestInputOrder(t *testing.T) {
+	withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
+		r := h.sink.(*reader)
+		a, b := h.add(InputOptions{Typing: true}), h.add(InputOptions{Typing: true})
+		a.Keys([]byte("a0")) // under way, and blocked
+		synctest.Wait()
+		a.Keys([]byte("a1"))
+		b.Keys([]byte("b1"))
+		h.local.Keys([]byte("local"))
+		r.reads(1000)
+		synctest.Wait()
+		if got, want := r.read(), "a0locala1b1"; got != want && got != "a0localb1a1" {
+			t.Errorf("program read %q, want %q", got, want)
+		}
+	})
+}
+
+func TestInputPushesBack(t *testing.T) {
+	withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
+		r := h.sink.(*reader)
+		ready := 0
+		in := h.add(InputOptions{Typing: true, Ready: func() { ready++ }})
+		other := h.add(InputOptions{Typing: true})
+		text := strings.Repeat("x", 3*guestInputLimit)
+		n := in.Keys([]byte(text))
+		synctest.Wait()
+		for {
+			more := in.Keys([]byte(text[n:]))
+			if more == 0 {
+				break
+			}
+			n += more
+			synctest.Wait()
+		}
+		if n < guestInputLimit || n > guestInputLimit+inputChunk {
+			t.Errorf("%d bytes were taken, want about %d", n, guestInputLimit)
+		}
+		if got := other.Keys([]byte("y")); got != 1 {
+			t.Error("one guest's queue held up another's")
+		}
+		if ready != 0 {
+			t.Error("Ready was called while there was no room")
+		}
+		r.reads(len(text))
+		synctest.Wait()
+		if ready != 1 {
+			t.Errorf("Ready was called %d times, want once", ready)
+		}
+		in.Keys([]byte(text[n:]))
+		synctest.Wait()
+		if got := strings.Count(r.read(), "x"); got != n+guestInputLimit && got != len(text) {
+			t.Errorf("program read %d bytes, want %d", got, len(text))
+		}
+		if strings.Count(r.read(), "y") != 1 {
+			t.Error("the other guest's key was lost or doubled")
+		}
+	})
+}
+
+func TestInputInterrupt(t *testing.T) {
+	t.Run("as a signal", func(t *testing.T) {
+		withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
+			r := h.sink.(*reader)
+			in, other := h.add(InputOptions{Typing: true}), h.add(InputOptions{Typing: true})
+			in.Keys([]byte(strings.Repeat("x", 5000)))
+			synctest.Wait()
+			other.Keys([]byte("other"))
+			if n := in.Keys([]byte("yyy\x03z")); n != 5 {
+				t.Errorf("%d bytes were taken, want 5", n)
+			}
+			synctest.Wait()
+			if got, want := r.read(), "\x03zother"; got != want {
+				t.Errorf("program read %q, want %q", got, want)
+			}
+			if r.flushed != 1 {
+				t.Errorf("the terminal's own queue was flushed %d times, want once", r.flushed)
+			}
+		})
+	})
+	t.Run("of somebody else's paste", func(t *testing.T) {
+		withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
+			r := h.sink.(*reader)
+			in := h.add(InputOptions{Typing: true})
+			in.Keys([]byte(strings.Repeat("x", 2000)))
+			synctest.Wait()
+			h.local.Keys([]byte("\x03"))
+			synctest.Wait()
+			r.reads(2000)
+			synctest.Wait()
+			got := r.read()
+			if !strings.HasPrefix(got, "\x03") || strings.Count(got, "x") != 2000 {
+				t.Errorf("program read %.20q… with %d x, want an interrupt and 2000", got, strings.Count(got, "x"))
+			}
+		})
+	})
+	t.Run("as a character", func(t *testing.T) {
+		withInputs(t, newReader(false), func(t *testing.T, h *inputs) {
+			r := h.sink.(*reader)
+			in := h.add(InputOptions{Typing: true})
+			in.Keys([]byte("xxx"))
+			synctest.Wait()
+			in.Keys([]byte("yyy\x03z"))
+			r.reads(100)
+			synctest.Wait()
+			if got, want := r.read(), "xxxyyy\x03z"; got != want {
+				t.Errorf("program read %q, want %q", got, want)
+			}
+		})
+	})
+	t.Run("from a guest's side", func(t *testing.T) {
+		withInputs(t, newReader(false), func(t *testing.T, h *inputs) {
+			r := h.sink.(*reader)
+			in := h.add(InputOptions{Typing: true})
+			in.Keys([]byte("\x1b[200~xxx"))
+			synctest.Wait()
+			in.Keys([]byte("yyy"))
+			in.Interrupt([]byte("\x1b[201~\x03"))
+			r.reads(100)
+			synctest.Wait()
+			if got, want := r.read(), "\x1b[200~xxx\x1b[201~\x03"; got != want {
+				t.Errorf("program read %q, want %q", got, want)
+			}
+		})
+	})
+}
+
+func TestInputView(t *testing.T) {
+	withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
+		r := h.sink.(*reader)
+		in := h.add(InputOptions{})
+		r.reads(100)
+		if n := in.Keys([]byte("no")); n != 2 {
+			t.Errorf("%d bytes were taken, want 2", n)
+		}
+		in.Interrupt([]byte("\x03"))
+		in.SetTyping(true)
+		in.Keys([]byte("yes"))
+		synctest.Wait()
+		in.SetTyping(false)
+		in.Keys([]byte("no"))
+		synctest.Wait()
+		if got, want := r.read(), "yes"; got != want {
+			t.Errorf("program read %q, want %q", got, want)
+		}
+		in.Close()
+		in.Keys([]byte("no"))
+		if len(h.guests) != 0 {
+			t.Error("a closed input was kept")
+		}
+	})
+}
+
+func TestWholeKeys(t *testing.T) {
+	for in, want := range map[string]string{
+		"abc":              "abc",
+		"abc\x1b[20":       "abc",
+		"abc\x1b":          "abc",
+		"abc\x1b[201~defg": "abc", // may as well be whole: it only comes later
+		"abé":              "abé",
+		"ab\xc3":           "ab",
+		"ab\xf0\x9f\x98":   "ab",
+		"\x1b[200~":        "\x1b[200~",
+		"\xff\xff\xff\xff": "\xff\xff\xff\xff",
+	} {
+		if got := in[:wholeKeys([]byte(in))]; got != want {
+			t.Errorf("of %q, %q goes first, want %q", in, got, want)
+		}
+	}
+}
