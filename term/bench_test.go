@@ -158,7 +158,7 @@ func BenchmarkEcho(b *testing.B) {
 		b.ReportMetric(float64(times[len(times)*99/100].Microseconds()), "p99-µs")
 	}
 	// shows tells of each echo, once the program is ready.
-	shows := func(e *terminal, ready, shown chan struct{}) {
+	shows := func(e *terminal, ready, shown, quit chan struct{}) {
 		e.read.Go(func() {
 			buf := make([]byte, 4096)
 			var before []byte
@@ -173,7 +173,10 @@ func BenchmarkEcho(b *testing.B) {
 					}
 					continue
 				}
-				shown <- struct{}{}
+				select {
+				case shown <- struct{}{}:
+				case <-quit:
+				}
 			}
 		})
 	}
@@ -191,8 +194,9 @@ func BenchmarkEcho(b *testing.B) {
 		go p.wait()
 		go func() { _, _ = io.Copy(tty.w, p) }()
 		go func() { _, _ = io.Copy(p, tty) }()
-		ready, shown := make(chan struct{}), make(chan struct{})
-		shows(e, ready, shown)
+		ready, shown, quit := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		defer close(quit)
+		shows(e, ready, shown, quit)
 		<-ready
 		measure(b, e.master, shown)
 		p.kill()
@@ -207,8 +211,9 @@ func BenchmarkEcho(b *testing.B) {
 		s := NewShared(echo, SharedOptions{TTY: tty, Grace: 100 * time.Millisecond})
 		ended := make(chan error)
 		go func() { ended <- s.Run(ctx) }()
-		ready, shown := make(chan struct{}), make(chan struct{})
-		shows(e, ready, shown)
+		ready, shown, quit := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		defer close(quit)
+		shows(e, ready, shown, quit)
 		<-ready
 		measure(b, e.master, shown)
 		cancel()

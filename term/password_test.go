@@ -14,43 +14,31 @@ import (
 )
 
 func TestReadPassword(t *testing.T) {
-	ask := func(t *testing.T, e *terminal, ctx context.Context) (string, error) {
-		type answer struct {
-			line []byte
-			err  error
-		}
-		answered := make(chan answer)
-		go func() {
-			line, err := readPasswordFrom(ctx, e.slave, "passphrase: ")
-			answered <- answer{line, err}
-		}()
-		e.expect(t, "passphrase: ")
-		switch t.Name() {
-		case "TestReadPassword/cancelled":
-			ctx.Value("cancel").(context.CancelFunc)()
-		case "TestReadPassword/signal":
-			if err := unix.Kill(os.Getpid(), unix.SIGHUP); err != nil {
-				t.Error(err)
-			}
-		case "TestReadPassword/end":
-			e.typed(t, "\x04")
-		default:
-			e.typed(t, "sësame\r")
-		}
-		a := <-answered
-		return string(a.line), a.err
-	}
 	for _, tt := range []struct {
-		name, want string
-		check      func(error) bool
+		name  string
+		do    func(e *terminal, cancel func()) error // once it was asked
+		want  string
+		check func(error) bool
 	}{
-		{"typed", "sësame", func(err error) bool { return err == nil }},
-		{"cancelled", "", func(err error) bool { return errors.Is(err, context.Canceled) }},
-		{"signal", "", func(err error) bool {
-			var sig *SignalError
-			return errors.As(err, &sig) && sig.Code() == 128+int(unix.SIGHUP)
-		}},
-		{"end", "", func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }},
+		{
+			"typed", func(e *terminal, _ func()) error { return e.keys("sësame\r") },
+			"sësame", func(err error) bool { return err == nil },
+		},
+		{
+			"cancelled", func(_ *terminal, cancel func()) error { cancel(); return nil },
+			"", func(err error) bool { return errors.Is(err, context.Canceled) },
+		},
+		{
+			"signal", func(*terminal, func()) error { return unix.Kill(os.Getpid(), unix.SIGHUP) },
+			"", func(err error) bool {
+				var sig *SignalError
+				return errors.As(err, &sig) && sig.Code() == 128+int(unix.SIGHUP)
+			},
+		},
+		{
+			"end", func(e *terminal, _ func()) error { return e.keys("\x04") },
+			"", func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) },
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := openTerminal(t, DefaultSize).show()
@@ -63,10 +51,21 @@ func TestReadPassword(t *testing.T) {
 			before := e.termios(t)
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			ctx = context.WithValue(ctx, "cancel", cancel) //nolint:staticcheck // a test's own key
-			got, err := ask(t, e, ctx)
-			if got != tt.want || !tt.check(err) {
-				t.Errorf("got %q, %v; want %q", got, err, tt.want)
+			type answer struct {
+				line []byte
+				err  error
+			}
+			answered := make(chan answer)
+			go func() {
+				line, err := readPasswordFrom(ctx, slave, "passphrase: ")
+				answered <- answer{line, err}
+			}()
+			e.expect(t, "passphrase: ")
+			if err := tt.do(e, cancel); err != nil {
+				t.Error(err)
+			}
+			if got := <-answered; string(got.line) != tt.want || !tt.check(got.err) {
+				t.Errorf("got %q, %v; want %q", got.line, got.err, tt.want)
 			}
 			if now := e.termios(t); now != before {
 				t.Errorf("settings are\n%+v, were\n%+v", now, before)

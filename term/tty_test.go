@@ -109,9 +109,14 @@ func (e *terminal) await(t testing.TB, what string, ok func(string) bool) {
 
 func (e *terminal) typed(t testing.TB, s string) {
 	t.Helper()
-	if _, err := e.master.WriteString(s); err != nil {
+	if err := e.keys(s); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (e *terminal) keys(s string) error {
+	_, err := e.master.WriteString(s)
+	return err
 }
 
 func (e *terminal) termios(t testing.TB) unix.Termios {

@@ -49,7 +49,7 @@ func TestBounds(t *testing.T) {
 			}
 			var last *screen.Snapshot
 			written := 0
-			for i := 0; written < 8<<20 && i < 400_000; i++ {
+			for i := 0; written < 4<<20 && i < 400_000; i++ {
 				b := []byte(line(i))
 				written += len(b)
 				s.Write(b)

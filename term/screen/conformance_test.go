@@ -222,8 +222,8 @@ func sortedFlags(s string) string {
 	return string(b)
 }
 
-// score counts what is wrong, that is, unlike every oracle that tells it. Text
-// that is wrong by choice is counted apart.
+// score counts what is wrong, that is, unlike every oracle that tells it. Cells
+// that are wrong by choice are counted apart.
 type score struct{ cells, text, choice, attrs, cursor, modes int }
 
 func (s *score) add(o score) {
@@ -238,8 +238,8 @@ func (s *score) add(o score) {
 func (s score) wrong() int { return s.text + s.attrs + s.cursor + s.modes }
 
 func (s score) String() string {
-	return fmt.Sprintf("wrong text %d (and %d by choice), attributes %d, cursor %d, modes %d of %d cells",
-		s.text, s.choice, s.attrs, s.cursor, s.modes, s.cells)
+	return fmt.Sprintf("wrong text %d, attributes %d, cursor %d, modes %d of %d cells (and %d by choice)",
+		s.text, s.attrs, s.cursor, s.modes, s.cells, s.choice)
 }
 
 // byChoice tells the two cases in which the model follows xterm although both
@@ -282,7 +282,9 @@ func compare(n *screen.Snapshot, oracles []checkpoint) (sc score, notes []string
 				note(sc.text, "at %d,%d: text %q, want %q", x, y, got.text, expanded[0][x].text)
 				sc.text++
 			}
-			if !attrs {
+			if !attrs && byChoice(got, expanded[0][x], x, cols) {
+				sc.choice++
+			} else if !attrs {
 				note(sc.attrs, "at %d,%d: %q is %+v, want %+v", x, y, got.text, got, expanded[0][x])
 				sc.attrs++
 			}

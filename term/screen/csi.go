@@ -32,6 +32,9 @@ func (s *Screen) dispatchCSI(b byte) {
 // reports whether another terminal should get it.
 func (s *Screen) csiPlain(b byte) bool {
 	n := s.param(0, 1)
+	if s.cur.pending && s.pass.on && (b == 'X' || (b == 'J' || b == 'K') && s.param(0, 0) == 0) {
+		s.pass.settle(s)
+	}
 	switch b {
 	case '@':
 		s.insertBlanks(n)

@@ -60,7 +60,6 @@ func (d *differ) scroll(want []*row, main bool) {
 		}
 		// Nothing of the old screen is left, down to what did not move. It
 		// goes where the program sent it: into the terminal's scrollback.
-		y0, by = 0, gone
 		bottom := d.height
 		for bottom > 0 && d.have[bottom-1] == want[bottom-1] {
 			bottom--
@@ -68,9 +67,12 @@ func (d *differ) scroll(want []*row, main bool) {
 		if bottom < 2 {
 			return
 		}
-		d.shift(0, bottom, min(by, bottom), true)
+		d.shift(0, bottom, min(gone, bottom), true)
+	case by > 0 && gone >= by:
+		// The rows above them left through the top.
+		d.shift(0, y1+by, by, true)
 	case by > 0:
-		d.shift(y0, y1+by, by, y0 == 0 && gone > 0)
+		d.shift(y0, y1+by, by, false)
 	default:
 		d.shift(y0+by, y1, by, false)
 	}
@@ -82,13 +84,19 @@ func (d *differ) scroll(want []*row, main bool) {
 func (d *differ) movedBlock(want []*row) (y0, y1, by int) {
 	best := 2 * d.cols / 3 // cells; a scroll costs more than a short row
 	best = min(best, 24)
+	at := make(map[*row]int, len(d.have))
+	for i, r := range d.have {
+		if r != &emptyRow && r != want[i] {
+			at[r] = i
+		}
+	}
 	for y := 0; y < len(want); {
 		if want[y] == d.have[y] || len(want[y].cells) == 0 {
 			y++
 			continue
 		}
-		i := d.find(want[y])
-		if i < 0 {
+		i, ok := at[want[y]]
+		if !ok {
 			y++
 			continue
 		}
@@ -103,16 +111,6 @@ func (d *differ) movedBlock(want []*row) (y0, y1, by int) {
 		y = end
 	}
 	return y0, y1, by
-}
-
-// find returns where the terminal has a row, or -1.
-func (d *differ) find(r *row) int {
-	for i, h := range d.have {
-		if h == r {
-			return i
-		}
-	}
-	return -1
 }
 
 // shift scrolls rows top..bottom up by n, or down if n is negative. Feed says

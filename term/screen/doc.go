@@ -22,8 +22,8 @@
 // # Bounds
 //
 // Whatever is written, memory stays within what the size, the scrollback bound
-// and the tables' limits (see the constants in limits.go) allow, every write
-// takes time proportional to its length, and nothing panics.
+// and the tables' limits (see the constants in limits.go) allow, no sequence
+// costs more than a walk over the screen, and nothing panics.
 //
 // A Screen is not safe for concurrent use. A Snapshot is safe for use by any
 // number of goroutines and needs no lock.

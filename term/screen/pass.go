@@ -59,6 +59,14 @@ func (t *passer) csi(s *Screen, b byte) {
 	t.out = append(s.appendHead(append(t.out, "\x1b["...)), b)
 }
 
+// settle takes a terminal out of a pending wrap: with one, some terminals take
+// the cursor to be beyond the last column, so that erasing spares that column.
+func (t *passer) settle(s *Screen) {
+	t.out = append(t.out, "\x1b["...)
+	t.out = append(appendInt(t.out, s.line()+1), ';')
+	t.out = append(appendInt(t.out, s.column()+1), 'H')
+}
+
 // setModes passes DECSET or DECRST of the modes that are known, and instead of
 // the one that would resize the window what else it does.
 func (t *passer) setModes(s *Screen, on bool) {

@@ -48,6 +48,7 @@ func TestPass(t *testing.T) {
 		{"encoded terminator and query in a title", "\x1b]0;t\u009c\u009bcx", "\x1b]0;t\x1b\\x"},
 		{"REP after a query", "a\x1b[c\x1b[3b", "a"},
 		{"REP", "a\x1b[3b", "aaaa"},
+		{"erasing with a wrap pending", strings.Repeat("x", 20) + "\x1b[K", strings.Repeat("x", 20) + "\x1b[1;20H\x1b[K"},
 		{"single shift", "\x1b*0\x1bNqq", "\x1b*0─q"},
 		{"8-bit controls", "\x1b Gx\x1b%@", "x"},
 	} {

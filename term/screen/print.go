@@ -186,7 +186,10 @@ func (s *Screen) put(r rune, w int) {
 	}
 	d := &t.cells[x]
 	d.char, d.Fg, d.Bg, d.Attr, d.ext = char, pen.fg, pen.bg, pen.attr, pen.ext
-	if s.lastChar = uint32(r); x+w < right {
+	if r <= 0xffff {
+		s.lastChar = uint32(r) // see uncertain: what diffs must not print last
+	}
+	if x+w < right {
 		s.cur.x = x + w
 		return
 	}
@@ -225,6 +228,7 @@ func (s *Screen) combine(r rune) {
 	t = s.mut(s.cur.y)
 	c = &t.cells[x]
 	c.char = c.char&charWide | charCluster | i
+	s.lastChar = 0
 }
 
 // repeat is REP: the last character once more, n times.

@@ -10,8 +10,9 @@ type Options struct {
 
 	// Reply, where not nil, is called from Write with the answer to each query
 	// in the input, as a terminal would send it to the program. The slice is
-	// valid during the call only. It is for a host without a terminal of its
-	// own; everywhere else queries are answered by the host's terminal.
+	// valid during the call only, and the function must not use the Screen. It
+	// is for a host without a terminal of its own; everywhere else queries are
+	// answered by the host's terminal.
 	Reply func(answer []byte)
 }
 

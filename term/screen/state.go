@@ -28,7 +28,7 @@ type state struct {
 	pens        []style     // the stack of XTPUSHSGR
 	palette     *palette    // nil while nothing is overridden
 
-	lastChar uint32 // for REP: the last graphic character, zero if none
+	lastChar uint32 // for REP: the character that was just printed, zero if none
 }
 
 // The indices of what both screens have.

@@ -17,7 +17,8 @@ import (
 
 // xtermModules names a directory in which testdata/xterm/package.json was
 // installed (npm ci or npm install --prefix DIR): the tests against xterm.js
-// need it, and node.
+// need it, and node. In CI: npm install --prefix DIR @xterm/headless@6.0.0
+// @xterm/addon-unicode11@0.9.0.
 const xtermModules = "PAIRTERM_XTERM_HEADLESS"
 
 // An xterm is a process with xterm.js in it.
@@ -146,7 +147,7 @@ func TestXtermReplay(t *testing.T) {
 			if s.Replies != "" {
 				t.Errorf("%s: xterm.js answers %q", r.Name, s.Replies)
 			}
-			for _, i := range []int{0, j / 3, j - 1, (j + 5) % len(states), len(states) - 1} {
+			for _, i := range []int{j / 3, j - 1, (j + 5) % len(states)} {
 				if i < 0 {
 					continue
 				}
