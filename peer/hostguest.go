@@ -1,0 +1,269 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/pairterm/pairterm/keys"
+	"github.com/pairterm/pairterm/peer/link"
+	"github.com/pairterm/pairterm/peer/stream"
+	"github.com/pairterm/pairterm/peer/tunnel"
+)
+
+// guest is one guest at the host, from its admission until it has left or its
+// grace has passed; links come and go under it.
+type guest[S any] struct {
+	// Set once.
+	host    *Host[S]
+	id      tunnel.GuestID
+	key     ssh.PublicKey
+	comment string
+	secret  []byte
+	since   time.Time
+	sender  *stream.Sender[S]
+	input   GuestInput
+
+	binds   chan *session // links that were made, for run
+	dismiss chan Goodbye  // why the guest is told to go, for run; holds one
+	gone    chan struct{} // closed when run has returned
+
+	mu         sync.Mutex
+	role       keys.Role     // guarded by mu
+	session    *session      // guarded by mu; the present one, or nil
+	path       link.PathInfo // guarded by mu; of the last link that is gone
+	cols, rows int           // guarded by mu; of the guest's window
+}
+
+func newGuest[S any](h *Host[S], p tunnel.Peer) *guest[S] {
+	g := &guest[S]{
+		host:    h,
+		id:      p.Guest,
+		key:     p.Key,
+		comment: p.Comment,
+		secret:  p.Secret,
+		since:   time.Now(),
+		binds:   make(chan *session),
+		dismiss: make(chan Goodbye, 1),
+		gone:    make(chan struct{}),
+		role:    p.Role,
+	}
+	g.sender = stream.NewSender(nil, h.cfg.Source, gate[S]{g}, stream.Config{})
+	g.input = h.cfg.NewInput(g.info(), g.sender.InputReady)
+	return g
+}
+
+// info returns what is known of the guest.
+func (g *guest[S]) info() GuestInfo {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := GuestInfo{
+		ID: g.id, Key: g.key, Comment: g.comment, Role: g.role, Since: g.since,
+		Path: g.path, Linked: g.session != nil, Cols: g.cols, Rows: g.rows,
+		Stats: g.sender.Stats(),
+	}
+	if g.session != nil {
+		i.Path = g.session.link.Path()
+	}
+	return i
+}
+
+// may reports whether the guest's role permits typing.
+func (g *guest[S]) may() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.role == keys.RoleType
+}
+
+// setRole changes the guest's role, and tells it.
+func (g *guest[S]) setRole(role keys.Role) {
+	g.mu.Lock()
+	changed, s := g.role != role, g.session
+	g.role = role
+	cols, rows := g.cols, g.rows
+	g.mu.Unlock()
+	if !changed {
+		return
+	}
+	if role != keys.RoleType {
+		cols, rows = 0, 0
+	}
+	g.input.Resize(cols, rows)
+	if s != nil {
+		s.send(controlRole{role}) // when this fails, the next link's hello tells it
+	}
+}
+
+// part asks run to tell the guest to go. The first reason counts.
+func (g *guest[S]) part(bye Goodbye) {
+	select {
+	case g.dismiss <- bye:
+	default:
+	}
+}
+
+// bind gives run a link; false when the guest is gone.
+func (g *guest[S]) bind(s *session) bool {
+	select {
+	case g.binds <- s:
+		return true
+	case <-g.gone:
+		return false
+	}
+}
+
+// run serves the guest until it leaves, is told to, its grace has passed
+// without a link, or ctx ends.
+func (g *guest[S]) run(ctx context.Context) {
+	defer close(g.gone)
+	defer g.host.remove(g)
+	defer g.input.Close()
+	sctx, cancel := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	failed := make(chan error, 1)
+	work.Go(func() { failed <- g.sender.Run(sctx) })
+
+	left := g.loop(ctx, &work, failed)
+	left.Guest = g.info()
+	g.setSession(nil)
+	if left.Reason != 0 {
+		g.host.observe(left)
+	}
+}
+
+// loop is run's; it returns how the guest left, without a Reason if it had
+// never joined.
+func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan error) (left Left) {
+	// A guest that never gets a link leaves when the search for one is over.
+	grace := time.NewTimer(linkTimeout)
+	defer grace.Stop()
+	var (
+		linkDone <-chan struct{}
+		byes     = make(chan Goodbye, 1)
+		joined   bool
+	)
+	for {
+		select {
+		case s := <-g.binds:
+			grace.Stop()
+			g.setSession(s)
+			g.sender.Rebind(syncConn{s}) // closes the link before it
+			linkDone = s.link.Done()
+			work.Go(func() { g.receive(s, byes) })
+			g.mu.Lock()
+			hello := controlHello{g.role}
+			g.mu.Unlock()
+			s.send(hello) // if the link is gone already, Done says so
+			if joined {
+				g.host.observe(Returned{g.info()})
+			} else {
+				joined = true
+				g.host.observe(Joined{g.info()})
+			}
+		case <-linkDone:
+			linkDone = nil
+			g.setSession(nil)
+			grace.Reset(ResumeGrace)
+			g.host.observe(Lost{g.info()})
+		case bye := <-byes:
+			return Left{Reason: bye.Reason, Text: keys.Printable(bye.Text)}
+		case bye := <-g.dismiss:
+			g.sayGoodbye(bye, linkDone)
+			if !joined {
+				return Left{}
+			}
+			return Left{Reason: bye.Reason}
+		case err := <-failed:
+			if ctx.Err() != nil {
+				return Left{}
+			}
+			g.sayGoodbye(Goodbye{Reason: ReasonFailed, Text: err.Error()}, linkDone)
+			return Left{Reason: ReasonFailed, Text: err.Error()}
+		case <-grace.C:
+			if !joined {
+				return Left{}
+			}
+			return Left{Reason: ReasonLeft, Text: "the connection was lost and not made again"}
+		case <-ctx.Done():
+			return Left{}
+		}
+	}
+}
+
+// receive reads a session's control channel until the link ends.
+func (g *guest[S]) receive(s *session, byes chan<- Goodbye) {
+	err := s.receive(func(m any) {
+		if bye, ok := m.(Goodbye); ok {
+			select {
+			case byes <- bye:
+			default:
+			}
+		}
+	})
+	if errors.Is(err, errMalformed) {
+		s.close()
+	}
+}
+
+// sayGoodbye tells the guest to go and waits a moment until it has.
+func (g *guest[S]) sayGoodbye(bye Goodbye, linkDone <-chan struct{}) {
+	g.mu.Lock()
+	s := g.session
+	g.mu.Unlock()
+	if s == nil || s.send(bye) != nil {
+		return
+	}
+	t := time.NewTimer(byeTimeout)
+	defer t.Stop()
+	select {
+	case <-linkDone: // the guest closes the link when it has heard
+	case <-t.C:
+	}
+}
+
+// setSession makes s the present session, which may be nil, and closes the one
+// before.
+func (g *guest[S]) setSession(s *session) {
+	g.mu.Lock()
+	old := g.session
+	if old != nil {
+		g.path = old.link.Path()
+	}
+	g.session = s
+	g.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+}
+
+// gate passes a guest's input on as far as its role permits. Its methods are
+// called by the sender's loop.
+type gate[S any] struct{ g *guest[S] }
+
+func (i gate[S]) Keys(p []byte) int {
+	if !i.g.may() {
+		return len(p) // taken, and dropped
+	}
+	return i.g.input.Keys(p)
+}
+
+func (i gate[S]) Interrupt(p []byte) {
+	if i.g.may() {
+		i.g.input.Interrupt(p)
+	}
+}
+
+func (i gate[S]) Resize(cols, rows int) {
+	i.g.mu.Lock()
+	i.g.cols, i.g.rows = cols, rows
+	i.g.mu.Unlock()
+	if i.g.may() {
+		i.g.input.Resize(cols, rows)
+	}
+	i.g.host.observe(Resized{i.g.info()})
+}

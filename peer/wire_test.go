@@ -1,0 +1,81 @@
+package peer
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/pairterm/pairterm/keys"
+)
+
+func TestControlRoundTrip(t *testing.T) {
+	for _, m := range []any{
+		controlHello{keys.RoleView},
+		controlRole{keys.RoleType},
+		Goodbye{Reason: ReasonEnded, Status: 137},
+		Goodbye{Reason: ReasonFailed, Status: -1, Text: "no luck"},
+	} {
+		p := appendControl(nil, m)
+		got, err := parseControl(p)
+		if err != nil || got != m {
+			t.Errorf("parse(append(%+v)) = %+v, %v", m, got, err)
+		}
+		for n := range p {
+			if _, err := parseControl(p[:n]); err == nil {
+				t.Errorf("%T cut to %d bytes is accepted", m, n)
+			}
+		}
+		if _, err := parseControl(append(p, 0)); err == nil {
+			t.Errorf("%T with a byte too many is accepted", m)
+		}
+	}
+	if n := len(appendControl(nil, Goodbye{Text: strings.Repeat("x", 1<<16)})); n > maxControl {
+		t.Errorf("a long goodbye has %d bytes", n)
+	}
+}
+
+func TestInfoRoundTrip(t *testing.T) {
+	want := Info{Cols: 200, Rows: 50, User: "bob", Host: "box", Session: "work", Title: "vim — notes"}
+	p := want.append(nil)
+	if got, err := parseInfo(p); err != nil || got != want {
+		t.Errorf("parse(append(%+v)) = %+v, %v", want, got, err)
+	}
+	if got, err := parseInfo(append(p, "of a later version"...)); err != nil || got != want {
+		t.Errorf("with a later version's fields: %+v, %v", got, err)
+	}
+	for n := range p {
+		if _, err := parseInfo(p[:n]); err == nil {
+			t.Errorf("cut to %d bytes it is accepted", n)
+		}
+	}
+}
+
+func FuzzControl(f *testing.F) {
+	f.Add(appendControl(nil, controlHello{keys.RoleView}))
+	f.Add(appendControl(nil, Goodbye{Reason: ReasonEnded, Status: 1, Text: "x"}))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		m, err := parseControl(p)
+		if err != nil {
+			return
+		}
+		if g, ok := m.(Goodbye); ok && len(g.Text) > maxText {
+			return // accepted, though we would not send it
+		}
+		if again := appendControl(nil, m); !bytes.Equal(again, p) {
+			t.Fatalf("%x decodes to %+v, which encodes to %x", p, m, again)
+		}
+	})
+}
+
+func FuzzInfo(f *testing.F) {
+	f.Add(Info{Cols: 80, Rows: 24, User: "u", Host: "h"}.append(nil))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		i, err := parseInfo(p)
+		if err != nil || len(i.Title) > maxText || p[0] != infoVersion {
+			return
+		}
+		if again := i.append(nil); !bytes.HasPrefix(p, again) {
+			t.Fatalf("%x decodes to %+v, which encodes to %x", p, i, again)
+		}
+	})
+}
