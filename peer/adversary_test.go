@@ -256,9 +256,9 @@ func TestServerPosesAsHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	th.Authorize = func(context.Context, tunnel.Offer, bool, func(string) error) (keys.Role, error) {
+	th.Authorize = func(context.Context, tunnel.Offer, bool, func(string) error) (tunnel.Grant, error) {
 		t.Error("the guest has offered its keys to the server")
-		return keys.RoleType, nil
+		return tunnel.Grant{Role: keys.RoleType}, nil
 	}
 	s := newEvilServer(t, func(_ signal.Room, guest net.Conn) {
 		if _, err := th.Accept(context.Background(), guest); err == nil {

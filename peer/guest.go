@@ -32,6 +32,8 @@ const (
 	// firstRetry and lastRetry bound the waits between attempts to come back.
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 5 * time.Second
+	// leaveTimeout is how long a guest that leaves waits for its last keys to arrive.
+	leaveTimeout = time.Second
 	// waitRetry is the wait between looks for a host that is not there yet.
 	waitRetry = 2 * time.Second
 )
@@ -143,7 +145,10 @@ func NewGuest[S any](cfg GuestConfig[S]) *Guest[S] {
 			case <-g.stalls:
 			default:
 			}
-			g.stalls <- stalled
+			select {
+			case g.stalls <- stalled:
+			default: // Run has put the same there meanwhile
+			}
 		},
 		OnEcho: cfg.OnEcho,
 	})
@@ -301,9 +306,14 @@ func (g *Guest[S]) Run(ctx context.Context) (Goodbye, error) {
 	}
 }
 
-// Leave tells the host that the guest goes, and waits a moment for that to
-// arrive. The caller ends Run's ctx next.
+// Leave waits a moment until what was typed has arrived, tells the host that the
+// guest goes, and waits a moment for that to arrive, too. The caller ends Run's
+// ctx next.
 func (g *Guest[S]) Leave() {
+	deadline := time.Now().Add(leaveTimeout)
+	for g.Undelivered() > 0 && !g.receiver.Stalled() && time.Now().Before(deadline) {
+		time.Sleep(5 * time.Millisecond) // the streams tell nobody when they are through
+	}
 	g.mu.Lock()
 	s := g.session
 	g.mu.Unlock()
@@ -333,9 +343,8 @@ func (g *Guest[S]) receive(s *session, byes chan<- Goodbye) {
 			g.setRole(m.role)
 		}
 	})
-	if errors.Is(err, errMalformed) {
-		s.hangUp()
-	}
+	g.cfg.Log.Debug("control channel ended", "err", err)
+	s.hangUp()
 }
 
 func (g *Guest[S]) setRole(role keys.Role) {
@@ -556,8 +565,8 @@ func (g *Guest[S]) open(ctx context.Context, pipe net.Conn, progress func(Stage)
 	defer g.mu.Unlock()
 	if g.resume == nil {
 		g.resume, g.host = &tunnel.Resumption{Guest: p.Guest, Secret: p.Secret}, p
+		g.role = p.Role // later ones come with the link's hello
 	}
-	g.role = p.Role
 	return t, nil
 }
 

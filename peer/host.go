@@ -26,9 +26,14 @@ const (
 	ResumeGrace = time.Hour
 
 	// maxPending bounds the handshakes under way, maxPendingSource those of one
-	// origin as the signaling server tells them apart.
-	maxPending       = 32
-	maxPendingSource = 6
+	// origin as the signaling server tells them apart. One too many ends the oldest
+	// of them, so that who stays silent cannot keep others out.
+	maxPending       = 64
+	maxPendingSource = 32
+	// maxEvents bounds the events that wait for a slow observer.
+	maxEvents = 256
+	// observeTimeout bounds how long the end waits for an observer, in all.
+	observeTimeout = time.Second
 	// linkTimeout bounds the search for a direct path.
 	linkTimeout = 20 * time.Second
 	// decideTimeout bounds a whole handshake, a person's word included.
@@ -56,7 +61,7 @@ type HostConfig[S any] struct {
 	Identity keys.Identity
 	// Authorize decides who may come in; see tunnel.Host. It must be safe for
 	// concurrent use.
-	Authorize func(ctx context.Context, offer tunnel.Offer, proven bool, hold func(text string) error) (keys.Role, error)
+	Authorize func(ctx context.Context, offer tunnel.Offer, proven bool, hold func(text string) error) (tunnel.Grant, error)
 	// Pipes are guests that knock, in practice a signal.Listener.
 	Pipes interface {
 		Accept(ctx context.Context) (net.Conn, error)
@@ -68,8 +73,8 @@ type HostConfig[S any] struct {
 	NewInput func(guest GuestInfo, ready func()) GuestInput
 	// Info is what a guest that was admitted is told about the session.
 	Info func() Info
-	// Observe is told of events, one at a time; it must return soon. It may
-	// be nil.
+	// Observe is told of events, one at a time. It holds nobody up: events
+	// that it is too slow for are dropped. It may be nil.
 	Observe func(Event)
 	// MaxGuests bounds the guests; 0 means DefaultMaxGuests.
 	MaxGuests int
@@ -85,13 +90,19 @@ type Host[S any] struct {
 	tunnel *tunnel.Host
 	knocks *knockLimiter
 
-	observing sync.Mutex // held while Observe runs
+	events chan Event // for Observe
 
 	mu      sync.Mutex
 	guests  map[tunnel.GuestID]*guest[S] // guarded by mu
-	pending map[uint64]int               // guarded by mu; handshakes by origin
+	pending []*handshake                 // guarded by mu; the oldest first
 	ending  *Goodbye                     // guarded by mu; set when no more guests are taken
 	running sync.WaitGroup               // handshakes and guests
+}
+
+// handshake is a tunnel being set up.
+type handshake struct {
+	source uint64 // where it comes from
+	cancel context.CancelFunc
 }
 
 // NewHost returns a host; Run makes it take guests.
@@ -107,11 +118,11 @@ func NewHost[S any](cfg HostConfig[S]) (*Host[S], error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Host[S]{
-		cfg:     cfg,
-		tunnel:  th,
-		knocks:  newKnockLimiter(),
-		guests:  map[tunnel.GuestID]*guest[S]{},
-		pending: map[uint64]int{},
+		cfg:    cfg,
+		tunnel: th,
+		knocks: newKnockLimiter(),
+		events: make(chan Event, maxEvents),
+		guests: map[tunnel.GuestID]*guest[S]{},
 	}
 	th.Identity = cfg.Identity
 	th.Authorize = h.authorize
@@ -125,20 +136,45 @@ func NewHost[S any](cfg HostConfig[S]) (*Host[S], error) {
 // Run returns its error in the end. To part from guests politely call End
 // before ending ctx.
 func (h *Host[S]) Run(ctx context.Context) error {
+	observed := make(chan struct{})
+	go func() {
+		defer close(observed)
+		for e := range h.events {
+			if h.cfg.Observe != nil {
+				h.cfg.Observe(e)
+			}
+		}
+	}()
+	defer func() {
+		close(h.events)
+		select {
+		case <-observed:
+		case <-time.After(observeTimeout): // it is stuck, and no reason not to end
+		}
+	}()
 	var err error
 	for {
 		var pipe net.Conn
 		if pipe, err = h.cfg.Pipes.Accept(ctx); err != nil {
 			break
 		}
-		source, ok := h.knock(pipe)
-		if !ok {
+		hctx, cancel := context.WithTimeout(ctx, decideTimeout)
+		k := h.knock(pipe, cancel)
+		if k == nil {
+			cancel()
 			pipe.Close()
 			continue
 		}
 		go func() {
-			defer h.knocked(source)
-			h.serve(ctx, pipe)
+			defer h.running.Done()
+			t, err := h.tunnel.Accept(hctx, pipe)
+			h.knocked(k)
+			cancel()
+			if err != nil {
+				h.refused(err)
+				return
+			}
+			h.serve(ctx, t)
 		}()
 	}
 	<-ctx.Done()
@@ -154,44 +190,53 @@ func (h *Host[S]) Run(ctx context.Context) error {
 	return err
 }
 
-// knock counts a handshake in, unless there are too many.
-func (h *Host[S]) knock(pipe net.Conn) (source uint64, ok bool) {
+// knock counts a handshake in, which cancel ends. It returns nil when the
+// session ends.
+func (h *Host[S]) knock(pipe net.Conn, cancel context.CancelFunc) *handshake {
+	k := &handshake{cancel: cancel}
 	if a, ok := pipe.RemoteAddr().(signal.Addr); ok {
-		source = a.Source
+		k.source = a.Source
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	total := 0
-	for _, n := range h.pending {
-		total += n
+	if h.ending != nil {
+		return nil
 	}
-	if h.ending != nil || total >= maxPending || h.pending[source] >= maxPendingSource {
-		return 0, false
+	same := func(o *handshake) bool { return o.source == k.source }
+	siblings := 0
+	for _, o := range h.pending {
+		if same(o) {
+			siblings++
+		}
 	}
-	h.pending[source]++
+	switch {
+	case siblings >= maxPendingSource:
+		h.dropLocked(slices.IndexFunc(h.pending, same))
+	case len(h.pending) >= maxPending:
+		h.dropLocked(0)
+	}
+	h.pending = append(h.pending, k)
 	h.running.Add(1)
-	return source, true
+	return k
+}
+
+// dropLocked ends a handshake to make room for another.
+func (h *Host[S]) dropLocked(i int) {
+	h.pending[i].cancel()
+	h.pending = slices.Delete(h.pending, i, i+1)
 }
 
 // knocked counts a handshake out.
-func (h *Host[S]) knocked(source uint64) {
+func (h *Host[S]) knocked(k *handshake) {
 	h.mu.Lock()
-	if h.pending[source]--; h.pending[source] == 0 {
-		delete(h.pending, source)
+	defer h.mu.Unlock()
+	if i := slices.Index(h.pending, k); i >= 0 {
+		h.pending = slices.Delete(h.pending, i, i+1)
 	}
-	h.mu.Unlock()
-	h.running.Done()
 }
 
-// serve runs a handshake, and hands the link that comes out of it to its guest.
-func (h *Host[S]) serve(ctx context.Context, pipe net.Conn) {
-	hctx, cancel := context.WithTimeout(ctx, decideTimeout)
-	t, err := h.tunnel.Accept(hctx, pipe)
-	cancel()
-	if err != nil {
-		h.refused(err)
-		return
-	}
+// serve makes a link over a tunnel and hands it to its guest.
+func (h *Host[S]) serve(ctx context.Context, t *tunnel.Conn) {
 	defer t.Close()
 	g, err := h.guest(ctx, t)
 	if err != nil {
@@ -246,24 +291,50 @@ func (h *Host[S]) refused(err error) {
 }
 
 // authorize adds the host's own limits to the configured decision.
-func (h *Host[S]) authorize(ctx context.Context, offer tunnel.Offer, proven bool, hold func(string) error) (keys.Role, error) {
-	role, err := h.cfg.Authorize(ctx, offer, proven, hold)
+func (h *Host[S]) authorize(ctx context.Context, offer tunnel.Offer, proven bool, hold func(string) error) (tunnel.Grant, error) {
+	grant, err := h.cfg.Authorize(ctx, offer, proven, hold)
 	if err != nil {
-		return role, err
+		return grant, err
 	}
 	if !proven {
 		h.prepare(ctx)
-		return role, nil
+		return grant, nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch {
-	case h.ending != nil:
-		return 0, &tunnel.RefusedError{Code: tunnel.RefusedEnding, Text: "the session is ending"}
-	case len(h.guests) >= h.cfg.MaxGuests:
-		return 0, &tunnel.RefusedError{Code: tunnel.RefusedFull, Text: "the session has as many guests as it takes"}
+	if h.ending != nil {
+		return tunnel.Grant{}, &tunnel.RefusedError{Code: tunnel.RefusedEnding, Text: "the session is ending"}
 	}
-	return role, nil
+	if !h.roomLocked(offer) {
+		return tunnel.Grant{}, &tunnel.RefusedError{Code: tunnel.RefusedFull, Text: "the session has as many guests as it takes"}
+	}
+	return grant, nil
+}
+
+// roomLocked reports whether one more guest can be taken. One that has lost its
+// link makes room for it: the one that has been away longest, of the same key
+// if there is one.
+func (h *Host[S]) roomLocked(offer tunnel.Offer) bool {
+	if len(h.guests) < h.cfg.MaxGuests {
+		return true
+	}
+	var away *guest[S]
+	for _, g := range h.guests {
+		if g.lostAt().IsZero() {
+			continue
+		}
+		closer := away != nil && keys.Equal(g.key, offer.Key) && !keys.Equal(away.key, offer.Key)
+		earlier := away != nil && keys.Equal(g.key, offer.Key) == keys.Equal(away.key, offer.Key) && g.lostAt().Before(away.lostAt())
+		if away == nil || closer || earlier {
+			away = g
+		}
+	}
+	if away == nil {
+		return false
+	}
+	delete(h.guests, away.id)
+	away.part(Goodbye{Reason: ReasonLeft})
+	return true
 }
 
 // prepare asks the STUN servers for the host's addresses while a guest who will
@@ -279,12 +350,14 @@ func (h *Host[S]) prepare(ctx context.Context) {
 	})
 }
 
-// resumable is tunnel.Host's Resume.
+// resumable is tunnel.Host's Resume. Who would not be let in any more is not
+// let back in either.
 func (h *Host[S]) resumable(id tunnel.GuestID) ([]byte, keys.Role, bool) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	g := h.guests[id]
-	if g == nil || h.ending != nil {
+	ending := h.ending != nil
+	h.mu.Unlock()
+	if g == nil || ending || !h.recheck(context.Background(), g) {
 		return nil, 0, false
 	}
 	return g.secret, g.info().Role, true
@@ -293,25 +366,31 @@ func (h *Host[S]) resumable(id tunnel.GuestID) ([]byte, keys.Role, bool) {
 // guest returns the guest at the other end of t, a new one unless it resumes.
 func (h *Host[S]) guest(ctx context.Context, t *tunnel.Conn) (*guest[S], error) {
 	p := t.Peer()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.ending != nil {
-		return nil, net.ErrClosed
-	}
 	if p.Resumed {
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		g := h.guests[p.Guest]
-		if g == nil {
+		if g == nil || h.ending != nil {
 			return nil, errors.New("it left while it was coming back")
 		}
 		return g, nil
 	}
 	g := newGuest(h, p)
+	h.mu.Lock()
+	if h.ending != nil || !h.roomLocked(tunnel.Offer{Key: p.Key}) {
+		h.mu.Unlock()
+		g.input.Close()
+		return nil, errors.New("no room for it any more")
+	}
 	h.guests[p.Guest] = g
 	h.running.Add(1)
+	h.mu.Unlock()
 	go func() {
 		defer h.running.Done()
 		g.run(ctx)
 	}()
+	// The list may have changed while it was let in.
+	h.recheck(ctx, g)
 	return g, nil
 }
 
@@ -322,15 +401,17 @@ func (h *Host[S]) remove(g *guest[S]) {
 	h.mu.Unlock()
 }
 
-// observe passes an event on.
+// observe passes an event on, or drops it when the observer is far behind.
 func (h *Host[S]) observe(e Event) {
-	h.cfg.Log.Info("session", "event", e)
-	if h.cfg.Observe == nil {
-		return
+	level := slog.LevelInfo
+	if _, ok := e.(Resized); ok {
+		level = slog.LevelDebug
 	}
-	h.observing.Lock()
-	defer h.observing.Unlock()
-	h.cfg.Observe(e)
+	h.cfg.Log.Log(context.Background(), level, "session", "event", e)
+	select {
+	case h.events <- e:
+	default:
+	}
 }
 
 // all returns the guests, those who were admitted first in front.
@@ -357,16 +438,23 @@ func (h *Host[S]) Guests() []GuestInfo {
 
 // Recheck asks Authorize again about every guest: one who would not be let in
 // any more is told to go, one whose role has changed gets the new one. Call it
-// when the allowlist has changed.
+// when the allowlist has changed, and now and then, since certificates expire.
 func (h *Host[S]) Recheck(ctx context.Context) {
 	for _, g := range h.all() {
-		role, err := h.cfg.Authorize(ctx, tunnel.Offer{Key: g.key, Comment: g.comment}, false, nil)
-		if err != nil {
-			g.part(Goodbye{Reason: ReasonRemoved, Text: "this key is not on the host's list any more"})
-			continue
-		}
-		g.setRole(role)
+		h.recheck(ctx, g)
 	}
+}
+
+// recheck is Recheck for one guest; it reports whether that may stay.
+func (h *Host[S]) recheck(ctx context.Context, g *guest[S]) bool {
+	grant, err := h.cfg.Authorize(ctx, tunnel.Offer{Key: g.key, Comment: g.comment}, false, nil)
+	if err != nil {
+		g.setRole(keys.RoleNone)
+		g.part(Goodbye{Reason: ReasonRemoved, Text: "this key is not on the host's list any more"})
+		return false
+	}
+	g.setRole(grant.Role)
+	return true
 }
 
 // End takes no more guests, waits until those who are linked have received all

@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -31,7 +30,10 @@ type guest[S any] struct {
 	dismiss chan Goodbye  // why the guest is told to go, for run; holds one
 	gone    chan struct{} // closed when run has returned
 
+	sizing sync.Mutex // held while the role or the size is passed on to input
+
 	mu         sync.Mutex
+	lost       time.Time     // guarded by mu; since when there is no link, zero while there is one
 	role       keys.Role     // guarded by mu
 	session    *session      // guarded by mu; the present one, or nil
 	path       link.PathInfo // guarded by mu; of the last link that is gone
@@ -71,6 +73,13 @@ func (g *guest[S]) info() GuestInfo {
 	return i
 }
 
+// lostAt is when the guest has lost its link, zero if it has one or is about to.
+func (g *guest[S]) lostAt() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lost
+}
+
 // may reports whether the guest's role permits typing.
 func (g *guest[S]) may() bool {
 	g.mu.Lock()
@@ -78,8 +87,11 @@ func (g *guest[S]) may() bool {
 	return g.role == keys.RoleType
 }
 
-// setRole changes the guest's role, and tells it.
+// setRole changes the guest's role, and tells it. With keys.RoleNone it sees
+// and types nothing from this moment on, and is not told: it has to go.
 func (g *guest[S]) setRole(role keys.Role) {
+	g.sizing.Lock()
+	defer g.sizing.Unlock()
 	g.mu.Lock()
 	changed, s := g.role != role, g.session
 	g.role = role
@@ -91,8 +103,17 @@ func (g *guest[S]) setRole(role keys.Role) {
 	if role != keys.RoleType {
 		cols, rows = 0, 0
 	}
+	select {
+	case <-g.gone:
+		return
+	default:
+	}
 	g.input.Resize(cols, rows)
-	if s != nil {
+	switch {
+	case s == nil:
+	case role == keys.RoleNone:
+		s.muted.Store(true)
+	default:
 		s.send(controlRole{role}) // when this fails, the next link's hello tells it
 	}
 }
@@ -118,9 +139,13 @@ func (g *guest[S]) bind(s *session) bool {
 // run serves the guest until it leaves, is told to, its grace has passed
 // without a link, or ctx ends.
 func (g *guest[S]) run(ctx context.Context) {
-	defer close(g.gone)
 	defer g.host.remove(g)
-	defer g.input.Close()
+	defer func() {
+		g.sizing.Lock()
+		defer g.sizing.Unlock()
+		close(g.gone)
+		g.input.Close()
+	}()
 	sctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -155,10 +180,11 @@ func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan
 			g.sender.Rebind(syncConn{s}) // closes the link before it
 			linkDone = s.link.Done()
 			work.Go(func() { g.receive(s, byes) })
-			g.mu.Lock()
-			hello := controlHello{g.role}
-			g.mu.Unlock()
-			s.send(hello) // if the link is gone already, Done says so
+			if role := g.info().Role; role == keys.RoleNone {
+				s.muted.Store(true)
+			} else {
+				s.send(controlHello{role}) // if the link is gone already, Done says so
+			}
 			if joined {
 				g.host.observe(Returned{g.info()})
 			} else {
@@ -170,8 +196,8 @@ func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan
 			g.setSession(nil)
 			grace.Reset(ResumeGrace)
 			g.host.observe(Lost{g.info()})
-		case bye := <-byes:
-			return Left{Reason: bye.Reason, Text: keys.Printable(bye.Text)}
+		case bye := <-byes: // whatever reason it gives, it left
+			return Left{Reason: ReasonLeft, Text: keys.Printable(bye.Text)}
 		case bye := <-g.dismiss:
 			g.sayGoodbye(bye, linkDone)
 			if !joined {
@@ -197,7 +223,7 @@ func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan
 
 // receive reads a session's control channel until the link ends.
 func (g *guest[S]) receive(s *session, byes chan<- Goodbye) {
-	err := s.receive(func(m any) {
+	_ = s.receive(func(m any) { // the link's end has its own signs
 		if bye, ok := m.(Goodbye); ok {
 			select {
 			case byes <- bye:
@@ -205,9 +231,7 @@ func (g *guest[S]) receive(s *session, byes chan<- Goodbye) {
 			}
 		}
 	})
-	if errors.Is(err, errMalformed) {
-		s.close()
-	}
+	s.hangUp()
 }
 
 // sayGoodbye tells the guest to go and waits a moment until it has.
@@ -234,7 +258,10 @@ func (g *guest[S]) setSession(s *session) {
 	if old != nil {
 		g.path = old.link.Path()
 	}
-	g.session = s
+	g.session, g.lost = s, time.Time{}
+	if s == nil {
+		g.lost = time.Now()
+	}
 	g.mu.Unlock()
 	if old != nil {
 		old.close()
@@ -262,8 +289,10 @@ func (i gate[S]) Resize(cols, rows int) {
 	i.g.mu.Lock()
 	i.g.cols, i.g.rows = cols, rows
 	i.g.mu.Unlock()
+	i.g.sizing.Lock()
 	if i.g.may() {
 		i.g.input.Resize(cols, rows)
 	}
+	i.g.sizing.Unlock()
 	i.g.host.observe(Resized{i.g.info()})
 }

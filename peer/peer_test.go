@@ -204,13 +204,13 @@ func (n *network) allow(id keys.Identity, role keys.Role) {
 	n.allowed[keys.Fingerprint(id.Public())] = role
 }
 
-func (n *network) authorize(_ context.Context, o tunnel.Offer, _ bool, _ func(string) error) (keys.Role, error) {
+func (n *network) authorize(_ context.Context, o tunnel.Offer, _ bool, _ func(string) error) (tunnel.Grant, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if role := n.allowed[keys.Fingerprint(o.Key)]; role != keys.RoleNone {
-		return role, nil
+		return tunnel.Grant{Role: role}, nil
 	}
-	return 0, keys.ErrNotAllowed
+	return tunnel.Grant{}, keys.ErrNotAllowed
 }
 
 func (n *network) observe(e peer.Event) {

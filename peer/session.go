@@ -2,7 +2,9 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pairterm/pairterm/peer/link"
 	"github.com/pairterm/pairterm/peer/seal"
@@ -23,6 +25,7 @@ type session struct {
 	sync    *seal.Channel
 	control *seal.Channel
 
+	muted   atomic.Bool // nothing is sent on sync any more
 	closing sync.Once
 	done    chan struct{} // closed when the link has been closed
 }
@@ -71,8 +74,8 @@ func newSession(l *link.Link, t *tunnel.Conn, as end) (*session, error) {
 // send sends a control message.
 func (s *session) send(m any) error { return s.control.Send(appendControl(nil, m)) }
 
-// receive gives every control message to handle, until the link ends or a
-// message is malformed; it returns why.
+// receive gives every control message that it knows to handle, until the link
+// ends or a message is malformed; it returns why.
 func (s *session) receive(handle func(any)) error {
 	buf := make([]byte, maxControl)
 	for {
@@ -81,6 +84,9 @@ func (s *session) receive(handle func(any)) error {
 			return err
 		}
 		m, err := parseControl(buf[:n])
+		if errors.Is(err, errUnknown) {
+			continue // of a later version
+		}
 		if err != nil {
 			return err
 		}
@@ -108,7 +114,13 @@ func (s *session) close() {
 // one that another has replaced, closes the session.
 type syncConn struct{ s *session }
 
-func (c syncConn) Send(p []byte) error        { return c.s.sync.Send(p) }
+func (c syncConn) Send(p []byte) error {
+	if c.s.muted.Load() {
+		return nil
+	}
+	return c.s.sync.Send(p)
+}
+
 func (c syncConn) Recv(p []byte) (int, error) { return c.s.sync.Recv(p) }
 func (c syncConn) Buffered() uint64           { return c.s.sync.Buffered() }
 func (c syncConn) Close() error               { c.s.hangUp(); return nil }

@@ -83,7 +83,10 @@ type Info struct {
 type controlHello struct{ role keys.Role }
 type controlRole struct{ role keys.Role }
 
-var errMalformed = errors.New("malformed message")
+var (
+	errMalformed = errors.New("malformed message")
+	errUnknown   = errors.New("unknown control message")
+)
 
 // appendControl appends the encoding of m: a controlHello, controlRole or
 // Goodbye.
@@ -132,7 +135,7 @@ func parseControl(p []byte) (any, error) {
 		}
 		return Goodbye{Reason: Reason(v), Status: int(int32(status)), Text: string(text)}, nil
 	}
-	return nil, fmt.Errorf("unknown control message %d", kind)
+	return nil, fmt.Errorf("%w %d", errUnknown, kind)
 }
 
 // append appends the encoding of i; texts that are too long are cut.

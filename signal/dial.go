@@ -16,12 +16,15 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/pairterm/pairterm/keys"
 )
 
 // Options adjusts [Register], [Dial], [DialAny] and [Listener]. The zero value, and nil,
 // are good for everyday use.
 type Options struct {
-	// Timeout bounds everything up to the server's Ready. Default 10 s.
+	// Timeout bounds everything up to the server's Ready, but for the time that a
+	// person takes to unlock or touch a key. Default 10 s.
 	Timeout time.Duration
 
 	// TLS is used for wss URLs. Default: the system's certificate authorities.
@@ -32,10 +35,11 @@ type Options struct {
 	// [net.Dialer].
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	// Prove is asked for a proof over input ([ProveInput]) if a server wants to
-	// know who uses it; the name is of the server that was dialled. Without it
-	// such a server is refused with [ErrProofRequired].
-	Prove func(ctx context.Context, serverName string, input []byte) ([]byte, error)
+	// Identities are the keys that may be offered, in this order, to a server
+	// that wants to know who uses it; keys that take a touch for every signature
+	// come last in any case. Others are never told of them. Without any such a
+	// server is refused with [ErrProofRequired].
+	Identities []keys.Identity
 }
 
 // Info is what a server says about a room or pipe when it is ready.
@@ -59,8 +63,8 @@ const (
 // at once; that the host answers is not known yet. Errors wrap the sentinels
 // of this package; ctx bounds the call, not the connection.
 func Dial(ctx context.Context, serverURL string, room Room, opts *Options) (net.Conn, Info, error) {
-	ctx, cancel, opts := opts.start(ctx)
-	defer cancel()
+	ctx, limit, opts := opts.start(ctx)
+	defer limit.stop()
 
 	h, err := connect(ctx, serverURL, PathJoin+room.String(), opts)
 	if err != nil {
@@ -68,7 +72,7 @@ func Dial(ctx context.Context, serverURL string, room Room, opts *Options) (net.
 	}
 	msg, err := h.read(ctx)
 	if c, ok := msg.(*ChallengeMsg); ok && c.Prove {
-		if err = h.prove(ctx, c); err == nil {
+		if err = h.prove(ctx, limit, c.Nonce); err == nil {
 			msg, err = h.read(ctx)
 		}
 	}
@@ -97,7 +101,7 @@ type handshake struct {
 	opts *Options
 }
 
-func (o *Options) start(ctx context.Context) (context.Context, context.CancelFunc, *Options) {
+func (o *Options) start(ctx context.Context) (context.Context, *limit, *Options) {
 	var opts Options
 	if o != nil {
 		opts = *o
@@ -105,8 +109,8 @@ func (o *Options) start(ctx context.Context) (context.Context, context.CancelFun
 	if opts.Timeout <= 0 {
 		opts.Timeout = defaultTimeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
-	return ctx, cancel, &opts
+	ctx, cancel := context.WithCancelCause(ctx)
+	return ctx, newLimit(opts.Timeout, cancel), &opts
 }
 
 func (h *handshake) serverName() string { return ServerName(h.url.Host) }
@@ -119,7 +123,7 @@ func (h *handshake) read(ctx context.Context) (Message, error) {
 	case errors.Is(err, ErrProtocol):
 		return nil, fmt.Errorf("%w: %w", ErrNotASignalServer, err)
 	default:
-		return nil, unreachable(err)
+		return nil, unreachable(cause(ctx, err))
 	}
 }
 
@@ -128,26 +132,12 @@ func (h *handshake) write(ctx context.Context, msg Message) error {
 		// The server may have said why before it closed.
 		if m, rerr := h.read(ctx); rerr == nil {
 			if bye, ok := m.(*GoodbyeMsg); ok {
-				return &GoodbyeError{Code: bye.Code, Retry: min(bye.Retry, maxRetryAfter), Text: bye.Text}
+				return goodbyeError(bye)
 			}
 		}
-		return unreachable(err)
+		return unreachable(cause(ctx, err))
 	}
 	return nil
-}
-
-func (h *handshake) prove(ctx context.Context, c *ChallengeMsg) error {
-	if h.opts.Prove == nil {
-		return ErrProofRequired
-	}
-	proof, err := h.opts.Prove(ctx, h.serverName(), ProveInput(h.serverName(), c.Nonce))
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrProofRequired, err)
-	}
-	if len(proof) == 0 || len(proof) > MaxProof {
-		return fmt.Errorf("%w: a proof of %d bytes cannot be sent", ErrProofRequired, len(proof))
-	}
-	return h.write(ctx, &ProveMsg{Name: h.serverName(), Proof: proof})
 }
 
 // ready interprets what should be the server's Ready for room.
@@ -177,7 +167,7 @@ func (h *handshake) ready(msg Message, err error, room Room) (Info, error) {
 		}
 		return info, nil
 	case *GoodbyeMsg:
-		return Info{}, &GoodbyeError{Code: m.Code, Retry: min(m.Retry, maxRetryAfter), Text: m.Text}
+		return Info{}, goodbyeError(m)
 	}
 	return Info{}, fmt.Errorf("%w: unexpected %T", ErrNotASignalServer, msg)
 }
@@ -188,6 +178,9 @@ func connect(ctx context.Context, serverURL, path string, opts *Options) (*hands
 	if err != nil {
 		return nil, err
 	}
+	// With a deadline the dialer shares its time among a name's addresses.
+	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
+	defer cancel()
 	tr := &http.Transport{
 		Proxy:                  proxy,
 		DialContext:            opts.DialContext,
@@ -208,7 +201,7 @@ func connect(ctx context.Context, serverURL, path string, opts *Options) (*hands
 		Subprotocols: []string{Subprotocol},
 	})
 	if err != nil {
-		return nil, explain(err, resp)
+		return nil, explain(cause(ctx, err), resp)
 	}
 	if ws.Subprotocol() != Subprotocol {
 		_ = ws.CloseNow()

@@ -27,8 +27,8 @@ func newInstance() (id [16]byte) {
 }
 
 func register(ctx context.Context, serverURL string, key ed25519.PrivateKey, instance [16]byte, opts *Options) (*Registration, error) {
-	ctx, cancel, opts := opts.start(ctx)
-	defer cancel()
+	ctx, limit, opts := opts.start(ctx)
+	defer limit.stop()
 
 	pub, ok := key.Public().(ed25519.PublicKey)
 	if !ok || len(key) != ed25519.PrivateKeySize {
@@ -39,7 +39,7 @@ func register(ctx context.Context, serverURL string, key ed25519.PrivateKey, ins
 	if err != nil {
 		return nil, err
 	}
-	info, err := h.register(ctx, key, instance, room)
+	info, err := h.register(ctx, limit, key, instance, room)
 	if err != nil {
 		_ = h.ws.CloseNow()
 		return nil, err
@@ -50,7 +50,7 @@ func register(ctx context.Context, serverURL string, key ed25519.PrivateKey, ins
 	return &Registration{s: s}, nil
 }
 
-func (h *handshake) register(ctx context.Context, key ed25519.PrivateKey, instance [16]byte, room Room) (Info, error) {
+func (h *handshake) register(ctx context.Context, limit *limit, key ed25519.PrivateKey, instance [16]byte, room Room) (Info, error) {
 	msg, err := h.read(ctx)
 	if err != nil {
 		return Info{}, err
@@ -60,7 +60,7 @@ func (h *handshake) register(ctx context.Context, key ed25519.PrivateKey, instan
 		return h.ready(msg, nil, room) // a goodbye, or out of order
 	}
 	if c.Prove {
-		if err := h.prove(ctx, c); err != nil {
+		if err := h.prove(ctx, limit, c.Nonce); err != nil {
 			return Info{}, err
 		}
 	}

@@ -25,7 +25,9 @@ import (
 // A host's connection:
 //
 //	server → Challenge            a fresh nonce
-//	client → Prove                only if the challenge asks for it
+//	client → Offer                only if the challenge asks for a proof, like
+//	server → Choice               all three: which of the keys it is to be
+//	client → Prove
 //	client → Register             the session key, its signature
 //	server → Ready                from here on the room is open
 //	server → Open                 a guest came: a new pipe
@@ -35,6 +37,8 @@ import (
 // A guest's connection:
 //
 //	server → Challenge            only if the server asks guests for a proof
+//	client → Offer
+//	server → Choice
 //	client → Prove
 //	server → Ready                the pipe is open
 //	both   ⇄ Data, Close          on pipe 0
@@ -74,7 +78,9 @@ const (
 	DataHeader  = 1 + 4                       // of a Data: type, pipe
 	MaxPayload  = MaxMessage - DataHeader     // of a Data
 	MaxName     = 1 + 253 + 1 + len(":65535") // of a server name, brackets included
-	MaxProof    = 8 << 10                     // of a Prove: an SSHSIG with a certificate fits
+	MaxProof    = 4 << 10                     // of a Prove: an SSHSIG by an RSA key of 8,192 bits fits
+	MaxOffers   = 16                          // keys in an Offer
+	MaxOffer    = 12 << 10                    // one Offer
 	MaxProve    = 1 + 2 + MaxName + MaxProof  // one Prove
 	MaxRegister = registerMin + MaxName       // one Register
 	MaxText     = 200                         // of a Goodbye
@@ -96,18 +102,20 @@ const (
 const (
 	typeRegister  = 0x01
 	typeProve     = 0x02
+	typeOffer     = 0x03
 	typeData      = 0x10
 	typeClose     = 0x11
 	typeChallenge = 0x81
 	typeReady     = 0x82
 	typeOpen      = 0x83
 	typeGoodbye   = 0x84
+	typeChoice    = 0x85
 )
 
 // ErrMalformed is wrapped by every error of [Decode].
 var ErrMalformed = errors.New("malformed signaling message")
 
-// A Message is one of *ChallengeMsg, *ProveMsg, *RegisterMsg, *ReadyMsg, *OpenMsg, *DataMsg,
+// A Message is one of *ChallengeMsg, *OfferMsg, *ChoiceMsg, *ProveMsg, *RegisterMsg, *ReadyMsg, *OpenMsg, *DataMsg,
 // *CloseMsg and *GoodbyeMsg.
 type Message interface {
 	// Append appends the encoded message to b.
@@ -119,21 +127,42 @@ type Message interface {
 // that it dialled, never one that it was told.
 //
 //	type   [1]byte  0x81
-//	flags  [1]byte  bit 0: a Prove is asked for; others 0
+//	flags  [1]byte  bit 0: a proof is asked for; others 0
 //	nonce  [32]byte fresh and random for every connection
 type ChallengeMsg struct {
 	Prove bool
 	Nonce [nonceLen]byte
 }
 
-// ProveMsg shows that a person may use this server: a proof over
-// [ProveInput], in a form that server and client agree on outside of this
-// format (an SSHSIG signature).
+// OfferMsg tells a server that asks for a proof which keys the client could
+// give it with, the preferred first. As with SSH, whoever knows somebody's public
+// key can so find out whether the server knows it too.
+//
+//	type    [1]byte  0x03
+//	keys    [1]byte  n, 1..16
+//	length  [2]byte  n times, followed by:
+//	key     [1..]byte  a public key or certificate in SSH's wire format (RFC 4253, section 6.6)
+type OfferMsg struct {
+	Keys [][]byte
+}
+
+// ChoiceMsg is which of the offered keys the server wants the proof of: the
+// first that may use it. If there is none it says Goodbye instead.
+//
+//	type    [1]byte  0x85
+//	index   [1]byte  counts from 0
+type ChoiceMsg struct {
+	Index uint8
+}
+
+// ProveMsg shows that a person may use this server: an SSHSIG signature
+// (OpenSSH's PROTOCOL.sshsig), binary, over [ProveInput] in [ProveNamespace],
+// by the chosen key, or by the key that the chosen certificate certifies.
 //
 //	type    [1]byte  0x02
 //	length  [2]byte  of the name
 //	name    [1..261]byte  [ServerName] of the URL that was dialled
-//	proof   [1..8192]byte
+//	proof   [1..4096]byte
 type ProveMsg struct {
 	Name  string
 	Proof []byte
@@ -166,9 +195,15 @@ func RegisterInput(serverName string, nonce [nonceLen]byte, instance [16]byte) [
 	return append(b, instance[:]...)
 }
 
+// ProveNamespace is the SSHSIG namespace of a [ProveMsg].
+const ProveNamespace = "signal.v1@pairterm"
+
 // ProveInput is what a [ProveMsg] is about:
 //
 //	"pairterm signal prove v1" ‖ 0x00 ‖ server name ‖ nonce [32]
+//
+// The server name and the fresh nonce keep a proof from being used twice, or by
+// one server at another.
 func ProveInput(serverName string, nonce [nonceLen]byte) []byte {
 	b := append([]byte(proveLabel), serverName...)
 	return append(b, nonce[:]...)
@@ -276,6 +311,7 @@ const (
 	ReasonRefused   Reason = 6 // the host takes no more guests now
 	ReasonShutdown  Reason = 7 // the server ends
 	ReasonMalformed Reason = 8 // the other side broke the protocol
+	ReasonRevoked   Reason = 9 // the guest may no longer use the server
 )
 
 // Append implements [Message].
@@ -287,6 +323,19 @@ func (m *ChallengeMsg) Append(b []byte) []byte {
 	b = append(b, typeChallenge, flags)
 	return append(b, m.Nonce[:]...)
 }
+
+// Append implements [Message].
+func (m *OfferMsg) Append(b []byte) []byte {
+	b = append(b, typeOffer, byte(len(m.Keys)))
+	for _, k := range m.Keys {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(k)))
+		b = append(b, k...)
+	}
+	return b
+}
+
+// Append implements [Message].
+func (m *ChoiceMsg) Append(b []byte) []byte { return append(b, typeChoice, m.Index) }
 
 // Append implements [Message].
 func (m *ProveMsg) Append(b []byte) []byte {
@@ -345,7 +394,7 @@ func (m *GoodbyeMsg) Append(b []byte) []byte {
 
 // Decode decodes one message. It accepts exactly what Append can produce of
 // values within the documented limits; its errors wrap [ErrMalformed]. A
-// *DataMsg or *ProveMsg shares memory with b.
+// *DataMsg, *OfferMsg or *ProveMsg shares memory with b.
 func Decode(b []byte) (Message, error) {
 	if len(b) == 0 {
 		return nil, fmt.Errorf("%w: empty", ErrMalformed)
@@ -399,6 +448,16 @@ func Decode(b []byte) (Message, error) {
 			return nil, fmt.Errorf("%w: prove with name %.80q", ErrMalformed, name)
 		}
 		return &ProveMsg{Name: string(name), Proof: proof}, nil
+	case typeOffer:
+		return decodeOffer(b)
+	case typeChoice:
+		if len(body) != 1 {
+			return nil, badLength(b)
+		}
+		if body[0] >= MaxOffers {
+			return nil, fmt.Errorf("%w: choice %d", ErrMalformed, body[0])
+		}
+		return &ChoiceMsg{Index: body[0]}, nil
 	case typeChallenge:
 		if len(body) != 1+nonceLen {
 			return nil, badLength(b)
@@ -420,6 +479,31 @@ func Decode(b []byte) (Message, error) {
 		return &GoodbyeMsg{Code: Code(body[0]), Retry: millis(body[1:]), Text: text}, nil
 	}
 	return nil, fmt.Errorf("%w: unknown type %#x", ErrMalformed, b[0])
+}
+
+func decodeOffer(b []byte) (Message, error) {
+	if len(b) < 2 || len(b) > MaxOffer {
+		return nil, badLength(b)
+	}
+	n, rest := int(b[1]), b[2:]
+	if n == 0 || n > MaxOffers {
+		return nil, fmt.Errorf("%w: offer of %d keys", ErrMalformed, n)
+	}
+	m := &OfferMsg{Keys: make([][]byte, n)}
+	for i := range m.Keys {
+		if len(rest) < 2 {
+			return nil, badLength(b)
+		}
+		size := int(binary.BigEndian.Uint16(rest))
+		if rest = rest[2:]; size == 0 || size > len(rest) {
+			return nil, badLength(b)
+		}
+		m.Keys[i], rest = rest[:size:size], rest[size:]
+	}
+	if len(rest) > 0 {
+		return nil, badLength(b)
+	}
+	return m, nil
 }
 
 func decodeReady(b []byte) (Message, error) {

@@ -22,6 +22,8 @@ var samples = []struct {
 }{
 	{&signal.ChallengeMsg{Nonce: [32]byte{1, 2, 31: 3}}, "81 00 0102" + strings.Repeat("00", 29) + "03"},
 	{&signal.ChallengeMsg{Prove: true}, "81 01" + strings.Repeat("00", 32)},
+	{&signal.OfferMsg{Keys: [][]byte{{1, 2, 3}, {4}}}, "03 02 0003 010203 0001 04"},
+	{&signal.ChoiceMsg{Index: 15}, "85 0f"},
 	{&signal.ProveMsg{Name: "a.b", Proof: []byte{7}}, "02 0003 612e62 07"},
 	{
 		&signal.ProveMsg{Name: strings.Repeat("a", 253) + ":4000", Proof: []byte{7}},
@@ -76,6 +78,13 @@ func TestWireRefuses(t *testing.T) {
 		"long data":                append([]byte{0x10}, make([]byte, signal.MaxMessage)...),
 		"short close":              {0x11, 0, 0, 0, 0},
 		"long close":               {0x11, 0, 0, 0, 0, 0, 0},
+		"offer of nothing":         {0x03, 0},
+		"offer of too many":        append([]byte{0x03, 17}, bytes.Repeat([]byte{0, 1, 9}, 17)...),
+		"offer of an empty key":    {0x03, 1, 0, 0},
+		"offer with more behind":   {0x03, 1, 0, 1, 9, 9},
+		"long offer":               append([]byte{0x03, 1, 0x30, 0}, make([]byte, 0x3000)...),
+		"choice of the 17th":       {0x85, 16},
+		"long choice":              {0x85, 0, 0},
 		"short open":               {0x83, 0, 0, 0, 0},
 		"unknown flag":             append([]byte{0x81, 2}, make([]byte, 32)...),
 		"register without a name":  append([]byte{0x01}, make([]byte, 112)...),

@@ -56,6 +56,8 @@ func (r Reason) String() string {
 		return "the signaling server shuts down"
 	case ReasonMalformed:
 		return "the other side broke the signaling protocol"
+	case ReasonRevoked:
+		return "the guest may no longer use the signaling server"
 	}
 	return fmt.Sprintf("reason %d", uint8(r))
 }

@@ -6,17 +6,25 @@
 // [Protect] so that the terminal comes back whatever happens, and [NewShared]
 // for the shell that is shared:
 //
-//	tty, err := term.OpenTTY(os.Stdin, os.Stdout)
-//	defer tty.Close()                       // restores, too
-//	ctx, release := term.Protect(ctx, tty, nil)
-//	defer release()
-//	err = tty.Raw()
-//	shared := term.NewShared(term.ShellCommand(nil), term.SharedOptions{TTY: tty})
-//	err = shared.Run(ctx)                   // until the shell ends
-//	os.Exit(shared.ExitStatus().Code())
+//	func main() {
+//		if term.RunKeeper() {
+//			return
+//		}
+//		…
+//		tty, err := term.OpenTTY(os.Stdin, os.Stdout)
+//		defer tty.Close() // restores, too
+//		ctx, release := term.Protect(ctx, tty, func() { shared.Repaint() })
+//		defer release()
+//		err = term.StartKeeper(tty)
+//		err = tty.Raw()
+//		command, err := term.ResolveCommand(nil)
+//		shared = term.NewShared(command, term.SharedOptions{TTY: tty})
+//		err = shared.Run(ctx) // until the shell ends
+//		code := shared.ExitStatus().Code()
 //
 // A guest uses the same [TTY] with a [Painter], which takes the host's output,
-// and a [Keyboard], which tells what is typed from commands to pairterm.
+// and a [Keyboard], which tells what is typed from commands to pairterm, and
+// which is given the Painter to translate the mouse. Each has a Run.
 //
 // # What it promises
 //

@@ -73,9 +73,14 @@ func (g *Guest) handshake(ctx context.Context, c *Conn, resume *Resumption) erro
 		return unmet(err)
 	}
 	h := hello{Version: Version, Software: truncate(g.Software, 255)}
-	ids := g.Identities[:min(len(g.Identities), MaxKeys)]
-	for _, id := range ids {
-		h.Keys = append(h.Keys, offeredKey{Blob: id.Public().Marshal(), Comment: truncate(id.Comment(), 255)})
+	var ids []keys.Identity
+	room := MaxPayload - helloOverhead
+	for _, id := range g.Identities[:min(len(g.Identities), MaxKeys)] {
+		k := offeredKey{Blob: id.Public().Marshal(), Comment: truncate(id.Comment(), 255)}
+		if room -= 3 + len(k.Blob) + len(k.Comment); room < 0 {
+			break // many large certificates; the first ones are the likely ones
+		}
+		ids, h.Keys = append(ids, id), append(h.Keys, k)
 	}
 	if resume != nil {
 		mac, err := resumeMAC(c.tls, guestResumeLabel, resume.Secret)
@@ -127,7 +132,8 @@ func unmet(err error) error {
 		return err
 	case errors.As(err, &ne) && ne.Timeout():
 		return ErrSilent
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &closed):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe),
+		errors.Is(err, net.ErrClosed), errors.As(err, &closed):
 		return fmt.Errorf("%w: %w", ErrSilent, err) // it hung up
 	}
 	return fmt.Errorf("%w: %w", ErrBroken, err)

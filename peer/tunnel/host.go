@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -28,7 +29,7 @@ type Host struct {
 	// second answer counts. hold, only given then, tells the guest that a
 	// person is being asked. A *RefusedError is passed on; any other
 	// error refuses as RefusedNotAllowed without details.
-	Authorize func(ctx context.Context, offer Offer, proven bool, hold func(text string) error) (keys.Role, error)
+	Authorize func(ctx context.Context, offer Offer, proven bool, hold func(text string) error) (Grant, error)
 	// Resume returns the secret and role of a guest that may come back
 	// without a proof. It may be nil.
 	Resume func(GuestID) (secret []byte, role keys.Role, ok bool)
@@ -36,6 +37,13 @@ type Host struct {
 	Info func() []byte
 
 	cert tls.Certificate
+}
+
+// Grant is what a host gives to the holder of a key.
+type Grant struct {
+	Role keys.Role
+	// Name is what the host's list calls the key; empty leaves it what the guest says.
+	Name string
 }
 
 // NewHost returns a Host that proves session key key.
@@ -138,6 +146,9 @@ func (h *Host) admit(ctx context.Context, c *Conn, hi hello) error {
 	}
 	c.tls.SetDeadline(time.Now().Add(proofTimeout))
 	answer, err := expect[proof](c)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return refuse(&RefusedError{Code: RefusedProof, Text: "no proof of the key came in time"})
+	}
 	if err != nil {
 		return err
 	}
@@ -149,14 +160,17 @@ func (h *Host) admit(ctx context.Context, c *Conn, hi hello) error {
 		return refuse(&RefusedError{Code: RefusedProof, Text: "the proof of the key is not good"})
 	}
 	c.tls.SetDeadline(time.Time{}) // a person's word takes its time; ctx bounds it
-	role, err := h.Authorize(ctx, offer, true, func(text string) error {
+	grant, err := h.Authorize(ctx, offer, true, func(text string) error {
 		return c.write(hold{Text: truncate(text, 255)})
 	})
 	if err != nil {
 		return refuse(err)
 	}
 	c.tls.SetDeadline(time.Now().Add(openTimeout))
-	return h.welcome(ctx, c, offer, role)
+	if grant.Name != "" {
+		offer.Comment = grant.Name
+	}
+	return h.welcome(ctx, c, offer, grant.Role)
 }
 
 // choose returns the first offered key that Authorize lets prove itself. Of

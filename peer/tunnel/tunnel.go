@@ -227,21 +227,17 @@ func (c *Conn) write(m message) error {
 	return err
 }
 
-// expect reads the next message and requires it to be a T; a refusal ends the
-// handshake with a RefusedError.
+// expect reads the next message and requires it to be a T.
 func expect[T message](c *Conn) (T, error) {
 	m, err := readMessage(c.tls)
 	if err != nil {
 		return *new(T), err
 	}
-	switch m := m.(type) {
-	case T:
-		return m, nil
-	case refusal:
-		return *new(T), &RefusedError{Code: m.Code, Text: m.Text}
-	default:
-		return *new(T), fmt.Errorf("unexpected message of type %d", m.kind())
+	t, ok := m.(T)
+	if !ok {
+		return t, fmt.Errorf("unexpected message of type %d", m.kind())
 	}
+	return t, nil
 }
 
 // deadlineFromContext lets ctx's deadline and cancellation act through set.

@@ -69,14 +69,14 @@ func sessionKey(t testing.TB) (ed25519.PrivateKey, [32]byte) {
 }
 
 // allow admits the holders of the given keys.
-func allow(ids ...*identity) func(context.Context, Offer, bool, func(string) error) (keys.Role, error) {
-	return func(_ context.Context, o Offer, _ bool, _ func(string) error) (keys.Role, error) {
+func allow(ids ...*identity) func(context.Context, Offer, bool, func(string) error) (Grant, error) {
+	return func(_ context.Context, o Offer, _ bool, _ func(string) error) (Grant, error) {
 		for _, id := range ids {
 			if bytes.Equal(o.Key.Marshal(), id.Public().Marshal()) {
-				return keys.RoleType, nil
+				return Grant{Role: keys.RoleType}, nil
 			}
 		}
-		return keys.RoleNone, keys.ErrNotAllowed
+		return Grant{}, keys.ErrNotAllowed
 	}
 }
 
@@ -187,29 +187,29 @@ func TestRefused(t *testing.T) {
 	alice, mallory := newIdentity(t, "alice"), newIdentity(t, "mallory\x1b[2J")
 	for _, tc := range []struct {
 		name      string
-		authorize func(context.Context, Offer, bool, func(string) error) (keys.Role, error)
+		authorize func(context.Context, Offer, bool, func(string) error) (Grant, error)
 		code      RefusalCode
 		signs     int32
 	}{
 		{"not on the list", allow(alice), RefusedNotAllowed, 0},
 		{"nobody on the list", allow(), RefusedNotAllowed, 0},
-		{"expired", func(context.Context, Offer, bool, func(string) error) (keys.Role, error) {
-			return 0, &RefusedError{Code: RefusedExpired, Text: "expired"}
+		{"expired", func(context.Context, Offer, bool, func(string) error) (Grant, error) {
+			return Grant{}, &RefusedError{Code: RefusedExpired, Text: "expired"}
 		}, RefusedExpired, 0},
-		{"taken off while proving", func(_ context.Context, _ Offer, proven bool, _ func(string) error) (keys.Role, error) {
+		{"taken off while proving", func(_ context.Context, _ Offer, proven bool, _ func(string) error) (Grant, error) {
 			if proven {
-				return 0, keys.ErrNotAllowed
+				return Grant{}, keys.ErrNotAllowed
 			}
-			return keys.RoleType, nil
+			return Grant{Role: keys.RoleType}, nil
 		}, RefusedNotAllowed, 1},
-		{"the person said no", func(_ context.Context, _ Offer, proven bool, hold func(string) error) (keys.Role, error) {
+		{"the person said no", func(_ context.Context, _ Offer, proven bool, hold func(string) error) (Grant, error) {
 			if proven {
 				if err := hold("please wait"); err != nil {
-					return 0, err
+					return Grant{}, err
 				}
-				return 0, &RefusedError{Code: RefusedDenied, Text: "not now"}
+				return Grant{}, &RefusedError{Code: RefusedDenied, Text: "not now"}
 			}
-			return keys.RoleType, nil
+			return Grant{Role: keys.RoleType}, nil
 		}, RefusedDenied, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -342,8 +342,8 @@ func TestRelayedProof(t *testing.T) {
 		hostErr <- err
 	}()
 	// What alice signs in the attacker's tunnel is what he offers as the proof in his own.
-	trap.host.Authorize = func(_ context.Context, o Offer, proven bool, _ func(string) error) (keys.Role, error) {
-		return keys.RoleType, nil
+	trap.host.Authorize = func(_ context.Context, o Offer, proven bool, _ func(string) error) (Grant, error) {
+		return Grant{Role: keys.RoleType}, nil
 	}
 	relayed.obtain = func() []byte {
 		var stolen []byte

@@ -50,6 +50,8 @@ const (
 
 	frameHeader = 4
 	macSize     = 32
+	// helloOverhead is what a hello has beside its keys, at most, in bytes.
+	helloOverhead = 2 + 1 + 255 + 1 + 16 + 1 + macSize + 2
 )
 
 // GuestID names a guest to its host across reconnections. It is no secret.

@@ -41,6 +41,9 @@ type conn struct {
 	writing     chan struct{} // capacity 1: whose turn it is to write
 	gone        chan struct{} // closed by kill
 	established atomic.Bool   // registered, or with a pipe
+	person      *person       // who proved a key; set once by challenge, nil: nobody was asked
+
+	revoke func(*signal.GoodbyeMsg) // guarded by Server.mu; set by keep
 
 	// Set by upgrade, before anything else uses the connection.
 	ws     *websocket.Conn
@@ -255,10 +258,22 @@ func (c *conn) kill() {
 	}
 }
 
+// attrs are what the log says of every client.
+func (c *conn) attrs() []any {
+	attrs := []any{"addr", c.s.shown(c.addr)}
+	if c.person != nil {
+		attrs = append(attrs, "key", c.person.fingerprint, "comment", c.person.comment)
+	}
+	return attrs
+}
+
 // release gives back what admit took. The connection is closed, if it was not.
 func (c *conn) release() {
 	c.kill()
 	c.releaseAddr()
+	if c.person != nil {
+		c.s.keyUse.release(c.person.fingerprint, time.Now(), &c.s.limits)
+	}
 	c.s.mu.Lock()
 	delete(c.s.conns, c)
 	c.s.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 // TestDependencies guards what a signaling server must not be able to do. It
 // lists what the server links, not what its tests use.
 func TestDependencies(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", "github.com/pairterm/pairterm/signal/server", "github.com/pairterm/pairterm/signal/stun").CombinedOutput()
+	out, err := exec.Command("go", "list", "-deps", "github.com/pairterm/pairterm/signal/server/...", "github.com/pairterm/pairterm/signal/stun").CombinedOutput()
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, out)
 	}

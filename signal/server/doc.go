@@ -8,6 +8,10 @@
 // order. pairterm signal uses it, and a host without a configured server runs
 // it on its own addresses, see [Listen] and [LocalURLs].
 //
+// A [Gate] asks people for an SSH key that is on a list; [Proxies] says whose
+// word about clients' addresses counts. Certificates are in the package certs
+// below, what Prometheus asks for in metrics; ../deploy is how to run it all.
+//
 // The server holds no state but live connections. Everything that a stranger
 // can make it do or hold is bounded by [Limits]. What one room does costs
 // other rooms nothing: nobody waits for a host's or a guest's network but the

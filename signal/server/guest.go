@@ -100,6 +100,7 @@ func (p *pipe) serve(name string) {
 		return
 	}
 	p.s.pipes.Add(1)
+	p.s.latency[roleGuest].observe(time.Since(p.c.since))
 	var wg sync.WaitGroup
 	wg.Go(p.write)
 	p.read()
@@ -111,7 +112,10 @@ func (p *pipe) serve(name string) {
 // open tells the host, and then the guest, that there is a pipe.
 func (p *pipe) open(name string) error {
 	if p.s.config.Gate != nil && p.s.config.Gate.Guests {
-		if _, err := p.s.challenge(p.c, name, true, p.c.since.Add(p.s.limits.Handshake)); err != nil {
+		if _, _, err := p.s.challenge(p.c, name, true); err != nil {
+			return err
+		}
+		if err := p.s.keep(p.c, func(*signal.GoodbyeMsg) { p.finish(signal.ReasonRevoked, byServer) }); err != nil {
 			return err
 		}
 	}

@@ -1,9 +1,7 @@
 package server
 
 import (
-	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -60,12 +58,13 @@ type host struct {
 func (s *Server) serveHost(c *conn, name string) {
 	h, err := s.registerHost(c, name)
 	if err != nil {
-		s.log.Info("host refused", "addr", s.shown(c.addr), "why", err)
+		s.log.Info("host refused", append(c.attrs(), "why", err)...)
 		c.goodbye(goodbyeFor(err))
 		return
 	}
-	log := s.log.With("room", short(h.room), "addr", s.shown(c.addr))
+	log := s.log.With(append(c.attrs(), "room", short(h.room))...)
 	log.Info("host registered")
+	s.latency[roleHost].observe(time.Since(c.since))
 	err = h.serve()
 	h.close()
 	if bye := goodbyeFor(err); bye != nil {
@@ -78,6 +77,7 @@ func (s *Server) serveHost(c *conn, name string) {
 type refusal struct {
 	code signal.Code
 	text string // printable ASCII
+	wait time.Duration
 }
 
 func (r *refusal) Error() string {
@@ -93,44 +93,13 @@ func goodbyeFor(err error) signal.Message {
 	var r *refusal
 	switch {
 	case errors.As(err, &r):
-		return &signal.GoodbyeMsg{Code: r.code, Text: r.text[:min(len(r.text), signal.MaxText)]}
+		return &signal.GoodbyeMsg{Code: r.code, Retry: r.wait, Text: r.text[:min(len(r.text), signal.MaxText)]}
 	case errors.Is(err, signal.ErrMalformed):
 		return &signal.GoodbyeMsg{Code: signal.CodeProtocol}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &signal.GoodbyeMsg{Code: signal.CodeTimeout}
 	}
 	return nil
-}
-
-// challenge asks for proofs, where the gate says so, until deadline.
-func (s *Server) challenge(c *conn, name string, gated bool, deadline time.Time) (nonce [32]byte, err error) {
-	rand.Read(nonce[:]) // never fails, see its documentation
-	if err := c.send((&signal.ChallengeMsg{Prove: gated, Nonce: nonce}).Append(nil), nil); err != nil {
-		return nonce, err
-	}
-	if !gated {
-		return nonce, nil
-	}
-	msg, err := c.receiveMessage(deadline, signal.MaxProve)
-	if err != nil {
-		return nonce, err
-	}
-	proof, ok := msg.(*signal.ProveMsg)
-	if !ok {
-		return nonce, &refusal{code: signal.CodeProtocol, text: "a proof is asked for first"}
-	}
-	if err := s.checkName(proof.Name, name); err != nil {
-		return nonce, err
-	}
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	who, err := s.config.Gate.Check(ctx, signal.ProveInput(proof.Name, nonce), proof.Proof)
-	if err != nil {
-		s.log.Info("denied", "addr", s.shown(c.addr), "why", err)
-		return nonce, &refusal{code: signal.CodeNotAllowed}
-	}
-	s.log.Info("allowed", "addr", s.shown(c.addr), "who", who)
-	return nonce, nil
 }
 
 // checkName fails if this server does not go by the name that a client says it
@@ -153,9 +122,7 @@ func (s *Server) checkName(dialled, host string) error {
 }
 
 func (s *Server) registerHost(c *conn, name string) (*host, error) {
-	deadline := c.since.Add(s.limits.Handshake)
-	gated := s.config.Gate != nil && s.config.Gate.Hosts
-	nonce, err := s.challenge(c, name, gated, deadline)
+	nonce, deadline, err := s.challenge(c, name, s.config.Gate != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +162,10 @@ func (s *Server) registerHost(c *conn, name string) (*host, error) {
 	}
 	defer c.unlock()
 	if err := s.enter(h); err != nil {
+		return nil, err
+	}
+	if err := s.keep(c, func(bye *signal.GoodbyeMsg) { h.leave(bye, 0) }); err != nil {
+		h.close()
 		return nil, err
 	}
 	c.established.Store(true)

@@ -26,6 +26,12 @@ type Limits struct {
 	// Addresses is how many addresses are remembered; further ones share one budget.
 	Addresses int
 
+	// KeyConnections is how many WebSockets one key may hold, where a gate asks
+	// for keys.
+	KeyConnections int
+	// KeyRate is how often one key may open one.
+	KeyRate Rate
+
 	// Guests is how many guests a room may have at once.
 	Guests int
 	// AddressGuests is how many of them may come from one address.
@@ -42,6 +48,9 @@ type Limits struct {
 
 	// Handshake bounds the time from connecting to the end of the registration.
 	Handshake time.Duration
+	// Proof is how much longer somebody may take whose key a gate knows: to enter
+	// a passphrase, or to touch a security key.
+	Proof time.Duration
 	// HostIdle is the silence after which a host counts as gone. Hosts ping at
 	// a third of it.
 	HostIdle time.Duration
@@ -67,6 +76,8 @@ func DefaultLimits() Limits {
 		AddressConnections: 256, // many hosts and guests live behind one carrier NAT
 		AddressRate:        Rate{PerSecond: 20, Burst: 200},
 		Addresses:          64 << 10,
+		KeyConnections:     256, // a CI system's key may host from many machines
+		KeyRate:            Rate{PerSecond: 5, Burst: 100},
 		Guests:             128,
 		AddressGuests:      64, // a class room behind one router
 		RoomRate:           Rate{PerSecond: 10, Burst: 100},
@@ -74,6 +85,7 @@ func DefaultLimits() Limits {
 		PipeQueue:          64 << 10,
 		QueuedBytes:        64 << 20,
 		Handshake:          10 * time.Second,
+		Proof:              time.Minute,
 		HostIdle:           90 * time.Second,
 		GuestIdle:          2 * time.Minute,
 		GuestLifetime:      10 * time.Minute,
@@ -90,6 +102,8 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.AddressConnections, d.AddressConnections)
 	orDefault(&l.AddressRate, d.AddressRate)
 	orDefault(&l.Addresses, d.Addresses)
+	orDefault(&l.KeyConnections, d.KeyConnections)
+	orDefault(&l.KeyRate, d.KeyRate)
 	orDefault(&l.Guests, d.Guests)
 	orDefault(&l.AddressGuests, d.AddressGuests)
 	orDefault(&l.RoomRate, d.RoomRate)
@@ -97,6 +111,7 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.PipeQueue, d.PipeQueue)
 	orDefault(&l.QueuedBytes, d.QueuedBytes)
 	orDefault(&l.Handshake, d.Handshake)
+	orDefault(&l.Proof, d.Proof)
 	orDefault(&l.HostIdle, d.HostIdle)
 	orDefault(&l.GuestIdle, d.GuestIdle)
 	orDefault(&l.GuestLifetime, d.GuestLifetime)

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -227,39 +225,6 @@ func TestAddressRate(t *testing.T) {
 		time.Sleep(time.Second)
 		if err := try("192.0.2.9"); !errors.Is(err, signal.ErrNoRoom) {
 			t.Errorf("a second later: %v", err)
-		}
-	})
-}
-
-// Behind a proxy the limits see what ClientAddr says, and the proxy's own
-// address has none.
-func TestClientAddr(t *testing.T) {
-	config := server.Config{
-		Limits:     server.Limits{AddressConnections: 1},
-		ClientAddr: func(r *http.Request) netip.Addr { return netip.MustParseAddr(r.Header.Get("X-Test-Addr")) },
-	}
-	inBubble(t, config, func(t *testing.T, n *memnet.Net, s *testServer) {
-		get := func(addr string) int {
-			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://192.0.2.1"+signal.PathJoin+roomOf(newKey(t)).String(), nil)
-			req.Header.Set("X-Test-Addr", addr)
-			tr := &http.Transport{DialContext: n.DialFrom("192.0.2.200"), DisableKeepAlives: true}
-			resp, err := tr.RoundTrip(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_ = resp.Body.Close()
-			return resp.StatusCode
-		}
-		for range 200 {
-			if got := get("198.51.100.1"); got != http.StatusNotFound {
-				t.Fatalf("a client within its limits got %d", got)
-			}
-		}
-		if got := get("198.51.100.1"); got != http.StatusTooManyRequests {
-			t.Errorf("a client beyond its rate got %d", got)
-		}
-		if got := get("198.51.100.2"); got != http.StatusNotFound {
-			t.Errorf("another client got %d", got)
 		}
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -38,8 +37,7 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 // everything that Run started is gone when it returns.
 //
 // Beside the limits on WebSockets it limits connections before they are ones:
-// their number in all and, with no ClientAddr configured, for each address;
-// the time and size of a request. Half-open connections cost a few KiB for a
+// their number in all and for each address but trusted proxies'; the time and size of a request. Half-open connections cost a few KiB for a
 // few seconds.
 func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 	hs := &http.Server{
@@ -61,9 +59,9 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 		g.Go(func() error {
 			var err error
 			if s.config.TLS != nil {
-				err = hs.ServeTLS(guard.wrap(l), "", "")
+				err = hs.ServeTLS(s.wrap(guard, l), "", "")
 			} else {
-				err = hs.Serve(guard.wrap(l))
+				err = hs.Serve(s.wrap(guard, l))
 			}
 			if errors.Is(err, http.ErrServerClosed) {
 				return nil
@@ -87,6 +85,9 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 		}
 		return nil
 	})
+	if s.config.Gate != nil {
+		g.Go(func() error { return s.watchGate(gctx) })
+	}
 	err := g.Wait()
 	guard.wait()
 	if ctx.Err() != nil {
@@ -98,7 +99,7 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 // guard limits connections that have not asked for anything yet.
 type guard struct {
 	s         *Server
-	addresses *ratelimit.Table // nil: a proxy is in front, all come from one address
+	addresses *ratelimit.Table // of all but trusted proxies
 	open      sync.WaitGroup   // accepted connections
 
 	mu  sync.Mutex
@@ -106,20 +107,24 @@ type guard struct {
 }
 
 func newGuard(s *Server) *guard {
-	g := &guard{s: s}
-	if s.config.ClientAddr == nil {
-		// Twice what the WebSockets of an address may be, for requests that
-		// become none; what is held counts here as long as it is open.
-		g.addresses = &ratelimit.Table{
-			Rate: Rate{PerSecond: 2 * s.limits.AddressRate.PerSecond, Burst: 2 * s.limits.AddressRate.Burst},
-			Held: 2 * s.limits.AddressConnections,
-			Size: s.limits.Addresses,
-		}
-	}
-	return g
+	// Twice what the WebSockets of an address may be, for requests that become
+	// none; what is held counts here as long as it is open.
+	return &guard{s: s, addresses: &ratelimit.Table{
+		Rate: Rate{PerSecond: 2 * s.limits.AddressRate.PerSecond, Burst: 2 * s.limits.AddressRate.Burst},
+		Held: 2 * s.limits.AddressConnections,
+		Size: s.limits.Addresses,
+	}}
 }
 
-func (g *guard) wrap(l net.Listener) net.Listener { return &guardedListener{Listener: l, g: g} }
+// wrap returns a listener whose connections are limited, and come from where
+// a trusted proxy says.
+func (s *Server) wrap(g *guard, l net.Listener) net.Listener {
+	l = &guardedListener{Listener: l, g: g}
+	if s.config.Proxies.Protocol {
+		l = &proxyListener{Listener: l, proxies: &s.config.Proxies, timeout: s.limits.Handshake}
+	}
+	return l
+}
 
 // wait waits until all connections are closed.
 func (g *guard) wait() { g.open.Wait() }
@@ -136,11 +141,7 @@ func (g *guard) admit(c net.Conn) (net.Conn, bool) {
 		return nil, false
 	}
 	gc := &guardedConn{Conn: c, g: g, release: func() {}}
-	if g.addresses != nil {
-		var addr netip.Addr
-		if tcp, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-			addr = tcp.AddrPort().Addr()
-		}
+	if addr := addrOf(c.RemoteAddr()); !g.s.config.Proxies.trusts(addr) {
 		release, _, v := g.addresses.Acquire(addr, time.Now())
 		if v != ratelimit.VerdictYes {
 			g.leave()

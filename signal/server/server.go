@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net/http"
@@ -43,9 +42,11 @@ type Config struct {
 	// STUN tells clients where to find a STUN responder.
 	STUN STUN
 
-	// ClientAddr finds the client's address, for limits and logs, when a proxy
-	// is in front; it must know which proxies to trust. Default: RemoteAddr.
-	ClientAddr func(*http.Request) netip.Addr
+	// Proxies are in front of this server; the zero value: none.
+	Proxies Proxies
+
+	// Ready reports whether new clients can be served, for /readyz; nil: always.
+	Ready func() bool
 
 	// TLS makes [Server.Run] serve TLS; nil: plain HTTP.
 	TLS *tls.Config
@@ -62,15 +63,6 @@ type STUN struct {
 	Ports []uint16 // at most two UDP ports
 }
 
-// Gate controls who may use a server.
-type Gate struct {
-	Hosts, Guests bool // who is asked
-
-	// Check verifies a proof over input ([signal.ProveInput]) and returns whom
-	// it is of, for the log, or why not. It is called by many goroutines.
-	Check func(ctx context.Context, input, proof []byte) (who string, err error)
-}
-
 // Stats are counters of a [Server] since it was made, and its gauges.
 type Stats struct {
 	Connections int64 // now
@@ -82,8 +74,11 @@ type Stats struct {
 	Pipes         int64
 	BytesToHost   int64
 	BytesToGuest  int64
+	Allowed       int64                 // proofs that a gate accepted
 	Refused       map[signal.Code]int64 // requests refused, and goodbyes said
 	PipesEnded    map[signal.Reason]int64
+	HostLatency   Latency // from a host's request to its registration
+	GuestLatency  Latency // from a guest's request to its open pipe
 }
 
 // Server is a signaling server. Its methods are safe for concurrent use.
@@ -95,6 +90,7 @@ type Server struct {
 	log       *slog.Logger
 	addresses *ratelimit.Table
 	sourceKey [32]byte // of the hashes in signal.OpenMsg
+	keyUse    keyUse
 
 	// Atomic.
 	queued        atomic.Int64
@@ -103,6 +99,8 @@ type Server struct {
 	pipes         atomic.Int64
 	toHost        atomic.Int64
 	toGuest       atomic.Int64
+	allowed       atomic.Int64
+	latency       [roles]latency
 	refused       [256]atomic.Int64 // by signal.Code
 	ended         [256]atomic.Int64 // by signal.Reason
 
@@ -142,37 +140,18 @@ func New(config Config) *Server {
 	return s
 }
 
-const greeting = `This is a pairterm signaling server. It introduces people who share a terminal
-with people whose keys they trust, and sees nothing of it.
-
-Share:  pairterm host --signal %s --allow alice.pub
-Join:   pairterm join TICKET
-`
-
 // ServeHTTP implements [http.Handler]. Paths are those of the wire format,
-// /healthz, and / for people; strip a prefix before.
+// /healthz and /readyz, and / for people; strip a prefix before.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(signal.HeaderServer, signal.Version)
 	path := r.URL.Path
 	switch {
 	case path == "/" || path == "":
-		scheme := "ws"
-		if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
-			scheme = "wss"
-		}
-		base, err := signal.ParseURL(scheme + "://" + r.Host)
-		if err != nil {
-			base = "URL"
-		}
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = fmt.Fprintf(w, greeting, base)
+		s.servePage(w, r)
 	case path == "/healthz":
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		if s.isClosing() {
-			http.Error(w, "shutting down", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = io.WriteString(w, "ok\n")
+		s.serveHealth(w, true)
+	case path == "/readyz":
+		s.serveHealth(w, s.config.Ready == nil || s.config.Ready())
 	case path == signal.PathHost:
 		s.handleHost(w, r)
 	case strings.HasPrefix(path, signal.PathJoin):
@@ -236,7 +215,7 @@ func (s *Server) handleGuest(w http.ResponseWriter, r *http.Request, roomText st
 // has refused the request; else the connection must be released, and until
 // then Shutdown waits for it.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) *conn {
-	addr := s.clientAddr(r)
+	addr := s.config.Proxies.clientAddr(r)
 	now := time.Now()
 	release, wait, verdict := s.addresses.Acquire(addr, now)
 	if verdict != ratelimit.VerdictYes {
@@ -297,17 +276,6 @@ func (s *Server) spread() time.Duration {
 	return time.Second + mathrand.N(s.limits.Spread)
 }
 
-func (s *Server) clientAddr(r *http.Request) netip.Addr {
-	if s.config.ClientAddr != nil {
-		return s.config.ClientAddr(r)
-	}
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{} // not TCP; all such share one budget
-	}
-	return ap.Addr().Unmap()
-}
-
 // shown is an address as the log may have it.
 func (s *Server) shown(a netip.Addr) string {
 	if s.config.FullAddresses || !a.IsValid() {
@@ -345,6 +313,9 @@ func (s *Server) Stats() Stats {
 		Pipes:         s.pipes.Load(),
 		BytesToHost:   s.toHost.Load(),
 		BytesToGuest:  s.toGuest.Load(),
+		Allowed:       s.allowed.Load(),
+		HostLatency:   s.latency[roleHost].read(),
+		GuestLatency:  s.latency[roleGuest].read(),
 		Refused:       make(map[signal.Code]int64),
 		PipesEnded:    make(map[signal.Reason]int64),
 	}

@@ -1,0 +1,350 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pairterm/pairterm/keys"
+	"github.com/pairterm/pairterm/peer"
+	"github.com/pairterm/pairterm/peer/link"
+	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/term"
+	"github.com/pairterm/pairterm/term/screen"
+)
+
+// runJoin joins a session until it ends or the guest leaves.
+func runJoin(ctx context.Context, std stdio, ui *ui, o joinOptions) (err error) {
+	tty, err := term.OpenTTY(std.In, std.Out)
+	if errors.Is(err, term.ErrNotTerminal) {
+		return fail(exitTerminal, errors.New("stdin and stdout are not a terminal"), "join from a terminal")
+	}
+	if err != nil {
+		return err
+	}
+	defer tty.Close()
+	j := &joining{ui: ui, tty: tty, opts: o}
+	ctx, release := term.Protect(ctx, tty, j.repaint)
+	defer release()
+	defer func() {
+		if caught := signalled(ctx); caught != nil && err != nil {
+			err = caught
+		}
+	}()
+	log, closeLog, err := openLog(o.log, o.verbose)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	if err := j.prepare(ctx, log); err != nil {
+		return err
+	}
+	defer j.guest.Close()
+	if err := j.connect(ctx); err != nil {
+		return err
+	}
+	return j.attend(ctx)
+}
+
+// joining is a guest at its terminal.
+type joining struct {
+	ui      *ui
+	tty     *term.TTY
+	opts    joinOptions
+	guest   *peer.Guest[*screen.Snapshot]
+	painter *term.Painter
+}
+
+// repaint draws the terminal anew.
+func (j *joining) repaint() {
+	if j.painter != nil {
+		j.painter.Repaint()
+	}
+}
+
+// prepare finds out who the guest is and whom it wants to meet.
+func (j *joining) prepare(ctx context.Context, log *slog.Logger) error {
+	ids, err := findIdentities(ctx, j.ui, j.opts.identity, j.opts.verbose)
+	if err != nil {
+		return err
+	}
+	var hostKeys *keys.List
+	if j.opts.hostKey != "" {
+		if hostKeys, err = loadHostKeys(ctx, j.ui, j.opts.hostKey); err != nil {
+			return err
+		}
+	}
+	j.painter = term.NewPainter(j.tty)
+	cfg := link.Config{STUN: j.opts.stun, Logger: log}
+	if isLoopback(j.opts.ticket.Signal[0]) {
+		cfg.Loopback = link.LoopbackAlways
+	}
+	j.guest = peer.NewGuest(peer.GuestConfig[*screen.Snapshot]{
+		Ticket:     j.opts.ticket,
+		Identities: ids,
+		HostKeys:   hostKeys,
+		Signal:     &signal.Options{Identities: ids},
+		Link:       cfg,
+		Sink:       j.painter,
+		Software:   software(),
+		Wait:       j.opts.wait,
+		OnStage:    func(s peer.Stage) { j.ui.stage(s.String()) },
+		OnStatus:   j.showStatus,
+		OnRole:     func(r keys.Role) { j.painter.Notice(describeRole(r)) },
+		Log:        log,
+	})
+	return nil
+}
+
+// loadHostKeys reads the list of which the host must prove a key.
+func loadHostKeys(ctx context.Context, ui *ui, spec string) (*keys.List, error) {
+	s, err := keys.ParseSource(spec)
+	if err != nil {
+		return nil, fmt.Errorf("--host-key: %w", err)
+	}
+	list, err := keys.NewAllowlist(keys.AllowlistOptions{
+		Grants: []keys.Grant{{Source: s, Role: keys.RoleType}},
+		Warn:   func(err error) { ui.warnf("%v", err) },
+	})
+	if err == nil {
+		err = list.Load(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--host-key: %w", err)
+	}
+	return list.Current(), nil
+}
+
+// connect meets the host and says how it went.
+func (j *joining) connect(ctx context.Context) error {
+	err := j.guest.Connect(ctx)
+	j.ui.done()
+	if err != nil {
+		return err
+	}
+	host, info := j.guest.Host()
+	name := keys.Printable(info.User + "@" + info.Host)
+	if host.Key != nil {
+		name += ", " + keys.Describe(host.Key, host.Comment)
+	}
+	how := describePath(j.guest.Status().Path)
+	j.ui.infof("joined %s to %s: %s", name, j.guest.Role(), how)
+	if l := j.opts.leader; l != 0 {
+		j.ui.infof("%s and then d leaves", l.Text())
+		how += "; " + l.Text() + " d leaves"
+	}
+	if !j.opts.quiet {
+		j.painter.Notice("pairterm: " + how)
+	}
+	if name := j.opts.save; name != "" {
+		if err := saveTicket(name, j.opts.ticket); err != nil {
+			j.ui.warnf("the ticket is not saved: %v", err)
+		} else {
+			j.ui.infof("from now on: pairterm join %s", name)
+		}
+	}
+	return nil
+}
+
+// errLeft ends a session that the guest leaves.
+var errLeft = errors.New("left")
+
+// attend shows the session and passes on what is typed, until either ends.
+func (j *joining) attend(ctx context.Context) error {
+	_ = term.StartKeeper(j.tty) // without it only SIGKILL leaves a mess
+	if err := j.tty.Raw(); err != nil {
+		return fail(exitTerminal, err)
+	}
+	// A signal ends it, too, as if the guest had left.
+	g, gctx := errgroup.WithContext(context.WithoutCancel(ctx))
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			j.guest.Leave()
+			return context.Cause(ctx)
+		case <-gctx.Done():
+			return nil
+		}
+	})
+	var bye peer.Goodbye
+	g.Go(func() (err error) {
+		if bye, err = j.guest.Run(gctx); err == nil {
+			err = errEnded
+		}
+		return err
+	})
+	g.Go(func() error { return j.painter.Run(gctx) })
+	g.Go(func() error { return j.followWindow(gctx) })
+	g.Go(func() error {
+		h := &guestKeys{joining: j, ctx: gctx}
+		return term.NewKeyboard(h, term.KeyboardOptions{
+			Leader:      j.opts.leader,
+			DropAnswers: true,
+			Mouse:       j.painter,
+		}).Run(gctx, h.reader())
+	})
+	err := g.Wait()
+	j.tty.Restore()
+	if n := j.guest.Undelivered(); n > 0 && bye.Reason != peer.ReasonEnded {
+		j.ui.warnf("the last %d bytes that you typed did not arrive", n)
+	}
+	return j.farewell(ctx, bye, err)
+}
+
+// errEnded ends a session to which the host has said goodbye.
+var errEnded = errors.New("ended")
+
+// farewell says how the session ended, and returns what to exit with.
+func (j *joining) farewell(ctx context.Context, bye peer.Goodbye, err error) error {
+	switch {
+	case signalled(ctx) != nil:
+		return signalled(ctx)
+	case errors.Is(err, errLeft):
+		j.ui.infof("you left; the session goes on")
+		return nil
+	case !errors.Is(err, errEnded):
+		return err
+	}
+	text := bye.Reason.String()
+	if bye.Text != "" {
+		text = keys.Printable(bye.Text)
+	}
+	switch bye.Reason {
+	case peer.ReasonEnded:
+		j.ui.infof("%s, with status %d", text, bye.Status)
+		if bye.Status != 0 {
+			return exitStatus(bye.Status & 0xff)
+		}
+		return nil
+	case peer.ReasonStopped:
+		j.ui.infof("%s", text)
+		return nil
+	case peer.ReasonRemoved:
+		return fail(exitRefused, errors.New(text), "ask the host to put the key back")
+	}
+	return fail(exitLost, errors.New(text))
+}
+
+// followWindow tells the host the size of the window.
+func (j *joining) followWindow(ctx context.Context) error {
+	for {
+		window, _ := j.painter.Sizes()
+		_ = j.guest.SendResize(window.Cols, window.Rows) // fails only when the session ends
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-j.painter.Resized():
+		}
+	}
+}
+
+// showStatus shows the state of the connection when there is trouble.
+func (j *joining) showStatus(s peer.Status) {
+	switch {
+	case s.Retry != nil:
+		j.painter.Status(fmt.Sprintf("pairterm: no connection, trying again (%s); %s d leaves", brief(s.Retry), j.opts.leader.Text()))
+	case s.Stalled:
+		j.painter.Status(fmt.Sprintf("pairterm: nothing heard since %s, looking for another path; %s d leaves",
+			time.Now().Format("15:04:05"), j.opts.leader.Text()))
+	default:
+		j.painter.Status("")
+	}
+}
+
+// brief is the beginning of an error, for one line.
+func brief(err error) string {
+	s, _, _ := strings.Cut(keys.Printable(err.Error()), ": dial")
+	return s
+}
+
+func describeRole(r keys.Role) string {
+	if r == keys.RoleType {
+		return "pairterm: you may type now"
+	}
+	return "pairterm: you may only look now"
+}
+
+// guestKeys is what becomes of a guest's keys.
+type guestKeys struct {
+	*joining
+	ctx  context.Context
+	left bool
+}
+
+// Keys implements term.KeyboardHandler.
+func (k *guestKeys) Keys(p []byte) {
+	if k.guest.Role() != keys.RoleType {
+		k.painter.Notice("pairterm: you may only look")
+		return
+	}
+	_, _ = k.guest.SendKeys(k.ctx, p) // fails only when the session ends
+}
+
+// Leader implements term.KeyboardHandler.
+func (k *guestKeys) Leader() {
+	k.painter.Status(fmt.Sprintf("pairterm: d leave   arrows move the view   c follow the cursor   i info   %s send it", k.opts.leader.Text()))
+}
+
+// Command implements term.KeyboardHandler.
+func (k *guestKeys) Command(key term.Key) term.CommandResult {
+	switch key {
+	case 'd', 'D', '.':
+		k.left = true
+		return term.CommandDone
+	case 'i':
+		k.painter.Notice("pairterm: " + k.describe())
+		return term.CommandDone
+	case 'c':
+		k.painter.FollowCursor()
+		return term.CommandDone
+	case '?':
+		return term.CommandAgain
+	case term.KeyUp:
+		return k.move(0, -1)
+	case term.KeyDown:
+		return k.move(0, 1)
+	case term.KeyLeft:
+		return k.move(-1, 0)
+	case term.KeyRight:
+		return k.move(1, 0)
+	}
+	return term.CommandUnknown
+}
+
+func (k *guestKeys) move(dx, dy int) term.CommandResult {
+	k.painter.MoveView(dx, dy)
+	return term.CommandAgain
+}
+
+// Done implements term.KeyboardHandler.
+func (k *guestKeys) Done() { k.painter.Status("") }
+
+// describe tells about the connection in a line.
+func (k *guestKeys) describe() string {
+	st := k.guest.Stats()
+	s := describePath(k.guest.Status().Path)
+	if st.RTT > 0 {
+		s = fmt.Sprintf("%s; round trip %s, loss %.0f %%", strings.SplitN(s, ",", 2)[0], describeRTT(st.RTT), 100*st.Loss)
+	}
+	return fmt.Sprintf("%s, %s, you may %s", s, st.Mode, k.guest.Role())
+}
+
+// reader is the terminal, which ends when the guest has left.
+func (k *guestKeys) reader() leavingReader { return leavingReader{k} }
+
+type leavingReader struct{ k *guestKeys }
+
+func (r leavingReader) Read(p []byte) (int, error) {
+	if r.k.left {
+		r.k.guest.Leave()
+		return 0, errLeft
+	}
+	return r.k.tty.Read(p)
+}
+
+func (r leavingReader) SetReadDeadline(t time.Time) error { return r.k.tty.SetReadDeadline(t) }

@@ -1,0 +1,83 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/pairterm/pairterm/term"
+)
+
+func TestMain(m *testing.M) {
+	if term.RunKeeper() {
+		os.Exit(0)
+	}
+	testscript.Main(m, map[string]func(){
+		"pairterm": func() {
+			os.Exit(run(context.Background(), os.Args, stdio{os.Stdin, os.Stdout, os.Stderr}))
+		},
+	})
+}
+
+// TestScript runs the scripts in testdata/script: the real program in real
+// processes on real terminals. See pty_test.go for the commands about those.
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			home := filepath.Join(e.WorkDir, "home")
+			if err := os.MkdirAll(filepath.Join(home, ".ssh"), 0o700); err != nil {
+				return err
+			}
+			e.Setenv("HOME", home)
+			e.Setenv("USER", "tester")
+			e.Setenv("SHELL", "/bin/sh")
+			e.Setenv("PS1", "$ ")
+			e.Setenv("TERM", "xterm-256color")
+			e.Setenv("LANG", "C.UTF-8")
+			e.Setenv("LC_ALL", "C.UTF-8")
+			for _, name := range []string{"SSH_AUTH_SOCK", "PAIRTERM_SESSION", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"} {
+				e.Setenv(name, "")
+			}
+			terminals := newTerminals()
+			e.Values[terminalsKey{}] = terminals
+			e.Defer(terminals.close)
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"pty":     ptyCommand,
+			"https":   httpsCommand,
+			"replace": replaceCommand,
+		},
+		Condition: func(cond string) (bool, error) {
+			name, _, _ := cutPrefix(cond, "has:")
+			_, err := exec.LookPath(name)
+			return err == nil, nil
+		},
+	})
+}
+
+func cutPrefix(s, prefix string) (string, bool, error) {
+	if len(s) > len(prefix) && s[:len(prefix)] == prefix {
+		return s[len(prefix):], true, nil
+	}
+	return s, false, nil
+}
+
+// replaceCommand: replace FILE OLD NEW, in place and atomically, as editors do.
+func replaceCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: replace FILE CONTENT-FILE")
+	}
+	data := ts.ReadFile(args[1])
+	path := ts.MkAbs(args[0])
+	tmp := path + ".new"
+	ts.Check(os.WriteFile(tmp, []byte(data), 0o644))
+	ts.Check(os.Rename(tmp, path))
+}

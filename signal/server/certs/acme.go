@@ -1,0 +1,203 @@
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+)
+
+// ACMEOptions says how certificates are got by ACME (RFC 8555).
+type ACMEOptions struct {
+	Domains   []string // one at least
+	Directory string   // URL of the CA's directory; empty: Let's Encrypt
+	Email     string   // for the CA, may be empty
+	CacheDir  string   // keeps the account's key and the certificates; private, made if need be
+
+	// KeyID and Key are the external account binding that a company's CA may
+	// ask for; empty: none.
+	KeyID string
+	Key   []byte
+
+	Transport http.RoundTripper // for talking to the CA; nil: the default one
+	Logger    *slog.Logger      // nil: nothing is logged
+	// RenewBefore is how long before their end certificates are renewed; 0: a
+	// third of their lifetime, at most 30 days.
+	RenewBefore time.Duration
+}
+
+// ACME gets certificates by itself, and renews them.
+type ACME struct {
+	// Set once.
+	manager  *autocert.Manager
+	domains  []string
+	log      *slog.Logger
+	obtained map[string]*atomic.Bool // by domain
+
+	stopped atomic.Bool // no more requests to the CA
+}
+
+// errStopped is what becomes of requests to the CA when the server ends.
+var errStopped = errors.New("the server ends")
+
+// stopper fails requests once the server ends: orders cannot be cancelled
+// otherwise.
+type stopper struct {
+	a    *ACME
+	base http.RoundTripper
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (s *stopper) RoundTrip(r *http.Request) (*http.Response, error) {
+	if s.a.stopped.Load() {
+		return nil, errStopped
+	}
+	return s.base.RoundTrip(r)
+}
+
+// ParseEABKey decodes the key of an external account binding as CAs hand it
+// out: base64url, with padding or without.
+func ParseEABKey(text string) ([]byte, error) {
+	key, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(strings.TrimSpace(text), "="))
+	if err != nil || len(key) == 0 {
+		return nil, errors.New("the key of the external account binding is not base64url")
+	}
+	return key, nil
+}
+
+// NewACME returns what gets certificates for the domains. It starts nothing;
+// using it means to accept the CA's terms of service.
+func NewACME(o ACMEOptions) (*ACME, error) {
+	if len(o.Domains) == 0 {
+		return nil, errors.New("ACME without a domain")
+	}
+	if (o.KeyID == "") != (len(o.Key) == 0) {
+		return nil, errors.New("an external account binding takes both a key id and a key")
+	}
+	a := &ACME{log: o.Logger, obtained: make(map[string]*atomic.Bool)}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	for _, d := range o.Domains {
+		d = strings.ToLower(strings.TrimSuffix(d, "."))
+		a.domains = append(a.domains, d)
+		a.obtained[d] = new(atomic.Bool)
+	}
+	base := o.Transport
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	a.manager = &autocert.Manager{
+		Prompt:      autocert.AcceptTOS,
+		Cache:       autocert.DirCache(o.CacheDir),
+		HostPolicy:  autocert.HostWhitelist(a.domains...),
+		Email:       o.Email,
+		RenewBefore: o.RenewBefore,
+		Client: &acme.Client{
+			DirectoryURL: o.Directory,
+			HTTPClient:   &http.Client{Transport: &stopper{a, base}, Timeout: 30 * time.Second},
+			UserAgent:    "pairterm",
+		},
+	}
+	if o.KeyID != "" {
+		a.manager.ExternalAccountBinding = &acme.ExternalAccountBinding{KID: o.KeyID, Key: o.Key}
+	}
+	return a, nil
+}
+
+// Config uses the certificates, and answers the CA's TLS-ALPN-01 challenges
+// (RFC 8737).
+func (a *ACME) Config() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: a.certificate,
+		NextProtos:     []string{"http/1.1", acme.ALPNProto},
+	}
+}
+
+// certificate answers the CA's challenges, and clients with what Obtain has
+// got: strangers cannot make us order certificates, or fail so often that the CA
+// will not listen. Clients that dialled an address get the first domain's, and
+// may complain about the name.
+func (a *ACME) certificate(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if slices.Contains(h.SupportedProtos, acme.ALPNProto) {
+		return a.manager.GetCertificate(h)
+	}
+	name := strings.ToLower(strings.TrimSuffix(h.ServerName, "."))
+	if name == "" {
+		name = a.domains[0]
+	}
+	got := a.obtained[name]
+	if got == nil || !got.Load() {
+		return nil, fmt.Errorf("no certificate for %.100q", name)
+	}
+	return a.manager.GetCertificate(hello(name))
+}
+
+// Handler answers the CA's HTTP-01 challenges (RFC 8555, section 8.3) on port
+// 80; everything else is for fallback.
+func (a *ACME) Handler(fallback http.Handler) http.Handler { return a.manager.HTTPHandler(fallback) }
+
+// firstRetry and longestRetry are waits between attempts at a first
+// certificate. CAs allow only so many failures an hour, and autocert remembers
+// one for a minute.
+const (
+	firstRetry   = 70 * time.Second
+	longestRetry = 15 * time.Minute
+)
+
+// Obtain gets a certificate for every domain, so that what is wrong shows now
+// and not when the first guest comes, and calls ready. What fails it logs and
+// tries again. The servers for the challenges must run. It returns nil when
+// ctx ends; until then certificates are renewed in time.
+func (a *ACME) Obtain(ctx context.Context, ready func()) error {
+	defer context.AfterFunc(ctx, func() { a.stopped.Store(true) })()
+	wait := firstRetry
+	for _, domain := range a.domains {
+		for {
+			cert, err := a.manager.GetCertificate(hello(domain))
+			if err == nil {
+				a.obtained[domain].Store(true)
+				a.log.Info("certificate", "domain", domain, "until", cert.Leaf.NotAfter)
+				break
+			}
+			if ctx.Err() != nil {
+				return nil
+			}
+			a.log.Error("no certificate yet", "domain", domain, "why", err, "retry", wait,
+				"hint", fmt.Sprintf("%s must lead to this machine, and the CA must reach its port 443 or 80", domain))
+			t := time.NewTimer(wait)
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+				t.Stop()
+				return nil
+			}
+			wait = min(2*wait, longestRetry)
+		}
+	}
+	ready()
+	<-ctx.Done()
+	return nil
+}
+
+// hello is what a client of today says, who can do ECDSA.
+func hello(domain string) *tls.ClientHelloInfo {
+	return &tls.ClientHelloInfo{
+		ServerName:        domain,
+		SupportedVersions: []uint16{tls.VersionTLS13},
+		SupportedCurves:   []tls.CurveID{tls.CurveP256},
+		SignatureSchemes:  []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256},
+		CipherSuites:      []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
+	}
+}
