@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -84,7 +85,17 @@ func loadAccess(ctx context.Context, ui *ui, o hostOptions, ids []keys.Identity,
 		return nil, err
 	}
 	if err := list.Load(ctx); err != nil {
-		return nil, fmt.Errorf("who is allowed: %w", err)
+		err = fmt.Errorf("who is allowed: %w", err)
+		var bad *keys.ParseError
+		if errors.As(err, &bad) {
+			return nil, fail(exitFile, err, "mend the list; nothing in it is skipped in silence")
+		}
+		for _, g := range o.grants {
+			if g.Source.Kind() == keys.SourceFile && isKeyType(g.Source.String()) {
+				return nil, fail(exitUsage, err, "quote the whole key line: --allow 'ssh-ed25519 AAAA… alice'")
+			}
+		}
+		return nil, err
 	}
 	if list.Current().Len() == 0 {
 		ui.warnf("the list of who is allowed is empty: nobody can join until a key is added")
@@ -149,4 +160,10 @@ func grantName(m keys.Match, o tunnel.Offer) string {
 		return m.Entry.Comment
 	}
 	return keys.Fingerprint(o.Key)
+}
+
+// isKeyType reports whether somebody forgot to quote a key line, of which this is the
+// first word.
+func isKeyType(word string) bool {
+	return strings.HasPrefix(word, "ssh-") || strings.HasPrefix(word, "ecdsa-") || strings.HasPrefix(word, "sk-")
 }

@@ -93,7 +93,8 @@ func usageError(c *cli.Context, err error, _ bool) error {
 	if c.Command != nil && c.Command.Name != "" && c.Command.Name != "pairterm" {
 		see = "see: pairterm " + c.Command.Name + " --help"
 	}
-	text := strings.Replace(err.Error(), "flag provided but not defined: -", "there is no flag -", 1)
+	text := strings.Replace(err.Error(), "flag provided but not defined: -", "there is no flag --", 1)
+	text = strings.Replace(text, "flag needs an argument: -", "a value must follow --", 1)
 	return usage(see, "%s", text)
 }
 
@@ -107,7 +108,7 @@ const appHelp = `{{.Name}} - {{.Usage}}
 
   pairterm host --allow alice.pub    share this shell with alice, and nobody else
   pairterm join TICKET               alice joins
-  pairterm signal                    the introduction server, on a box of your own
+  pairterm signal --open             the introduction server, on a box of your own
 
 Commands:
 {{range .VisibleCommands}}  {{join .Names ", "}}{{"\t"}}{{.Usage}}

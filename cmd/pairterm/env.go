@@ -6,8 +6,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// envSession is set in a shared shell. It is no setting.
-const envSession = "PAIRTERM_SESSION"
+// What is set in a shared shell. These are no settings.
+const (
+	envSession = "PAIRTERM_SESSION" // names the session
+	envTicket  = "PAIRTERM_TICKET"  // how others join it
+)
 
 // envName is the variable that stands for a flag.
 func envName(flag string) string {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -34,6 +35,9 @@ func runHost(ctx context.Context, std stdio, ui *ui, o hostOptions) (err error) 
 	}
 	if tty != nil {
 		defer tty.Close()
+	}
+	if _, err := os.Stat(filepath.Dir(o.record)); o.record != "" && err != nil {
+		return fail(exitFile, fmt.Errorf("--record: %w", err), "name a file in a directory that exists")
 	}
 	command, err := term.ResolveCommand(o.command)
 	if err != nil {
@@ -137,7 +141,7 @@ func prepareHost(ctx context.Context, say *announcer, o hostOptions, log *slog.L
 	}
 	if err != nil {
 		h.place.close()
-		return nil, fail(exitError, err, "choose another port with --port, or none")
+		return nil, fail(exitUsage, err, "check --port and --stun")
 	}
 	return h, nil
 }
@@ -185,7 +189,7 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 	if id == "" {
 		id = h.place.ticket.String()[3:11]
 	}
-	command.Env = term.Environ(os.Environ(), []string{envSession + "=" + id}, nil)
+	command.Env = term.Environ(os.Environ(), []string{envSession + "=" + id, envTicket + "=" + h.place.ticket.String()}, nil)
 	shared := term.NewShared(command, term.SharedOptions{
 		TTY:             tty,
 		ScrollbackBytes: scrollbackBytes(o.scrollback),

@@ -93,10 +93,15 @@ func (j *joining) prepare(ctx context.Context, log *slog.Logger) error {
 		Sink:       j.painter,
 		Software:   software(),
 		Wait:       j.opts.wait,
-		OnStage:    func(s peer.Stage) { j.ui.stage(s.String()) },
-		OnStatus:   j.showStatus,
-		OnRole:     func(r keys.Role) { j.painter.Notice(describeRole(r)) },
-		Log:        log,
+		OnStage: func(s peer.Stage) {
+			if s == peer.StageAuthorizing {
+				j.ui.done() // a passphrase may be asked for
+			}
+			j.ui.stage(s.String())
+		},
+		OnStatus: j.showStatus,
+		OnRole:   func(r keys.Role) { j.painter.Notice(describeRole(r)) },
+		Log:      log,
 	})
 	return nil
 }
@@ -247,9 +252,9 @@ func (j *joining) followWindow(ctx context.Context) error {
 func (j *joining) showStatus(s peer.Status) {
 	switch {
 	case s.Retry != nil:
-		j.painter.Status(fmt.Sprintf("pairterm: no connection, trying again (%s); %s d leaves", brief(s.Retry), j.opts.leader.Text()))
+		j.painter.Status(fmt.Sprintf("no connection, trying again; %s d leaves (%s)", j.opts.leader.Text(), brief(s.Retry)))
 	case s.Stalled:
-		j.painter.Status(fmt.Sprintf("pairterm: nothing heard since %s, looking for another path; %s d leaves",
+		j.painter.Status(fmt.Sprintf("nothing heard since %s, trying another path; %s d leaves",
 			time.Now().Format("15:04:05"), j.opts.leader.Text()))
 	default:
 		j.painter.Status("")
@@ -287,7 +292,8 @@ func (k *guestKeys) Keys(p []byte) {
 
 // Leader implements term.KeyboardHandler.
 func (k *guestKeys) Leader() {
-	k.painter.Status(fmt.Sprintf("pairterm: d leave   arrows move the view   c follow the cursor   i info   %s send it", k.opts.leader.Text()))
+	// What matters most comes first: a narrow window cuts the end.
+	k.painter.Status(fmt.Sprintf("d leave  i info  arrows move  c follow  %s send it", k.opts.leader.Text()))
 }
 
 // Command implements term.KeyboardHandler.
@@ -331,7 +337,7 @@ func (k *guestKeys) describe() string {
 	if st.RTT > 0 {
 		s = fmt.Sprintf("%s; round trip %s, loss %.0f %%", strings.SplitN(s, ",", 2)[0], describeRTT(st.RTT), 100*st.Loss)
 	}
-	return fmt.Sprintf("%s, %s, you may %s", s, st.Mode, k.guest.Role())
+	return fmt.Sprintf("%s; you may %s", s, k.guest.Role())
 }
 
 // reader is the terminal, which ends when the guest has left.

@@ -32,7 +32,8 @@ func askPassphrase(ctx context.Context, prompt string) ([]byte, error) {
 	if silent, ok := ctx.Value(promptKey{}).(*atomic.Bool); ok && silent.Load() {
 		return nil, keys.ErrPassphraseNeeded
 	}
-	return term.ReadPassword(ctx, prompt)
+	// On a line of its own, whatever progress is shown.
+	return term.ReadPassword(ctx, "\r\x1b[K"+prompt)
 }
 
 // newPassphrase asks for a passphrase twice.

@@ -24,8 +24,8 @@ type sockets struct {
 // openSockets takes the sockets that systemd passed (sd_listen_fds(3)), and
 // opens those that are wanted and were not passed. A datagram socket is STUN's;
 // a stream is signaling's, unless its FileDescriptorName is http or metrics.
-func openSockets(ctx context.Context, o signalOptions) (s *sockets, err error) {
-	s = &sockets{}
+func openSockets(ctx context.Context, o signalOptions) (_ *sockets, err error) {
+	s := &sockets{}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -110,7 +110,8 @@ func listenSTUN(addr string) (*net.UDPConn, error) {
 // listenFailure explains why a port cannot be had.
 func listenFailure(err error, flag string) error {
 	var addr *net.AddrError
-	if errors.As(err, &addr) {
+	var port *net.DNSError
+	if errors.As(err, &addr) || errors.As(err, &port) {
 		return usage("for example: "+flag+" :8080", "%w", err)
 	}
 	return fail(exitError, err, "another program may use the port, or it takes privileges; choose another with "+flag)
