@@ -107,6 +107,9 @@ type GuestConfig[S any] struct {
 	OnStatus func(Status)
 	OnRole   func(keys.Role)
 	OnEcho   func(typed uint64)
+	// OnHistory gets the host's HostConfig.History, if that is not empty; it may
+	// be nil.
+	OnHistory func([]byte)
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -330,12 +333,22 @@ func (g *Guest[S]) Leave() {
 
 // receive reads a session's control channel until the link ends.
 func (g *Guest[S]) receive(s *session, byes chan<- Goodbye) {
+	var history []byte
 	err := s.receive(func(m any) {
 		switch m := m.(type) {
 		case Goodbye:
 			select {
 			case byes <- m:
 			default:
+			}
+		case controlHistory:
+			if len(history)+len(m.piece) > MaxHistory {
+				return
+			}
+			history = append(history, m.piece...)
+			if m.last && g.cfg.OnHistory != nil {
+				g.cfg.OnHistory(history)
+				history = nil
 			}
 		case controlHello:
 			g.setRole(m.role)

@@ -190,6 +190,7 @@ func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan
 			} else {
 				joined = true
 				g.host.observe(Joined{g.info()})
+				work.Go(func() { g.sendHistory(ctx, s) })
 			}
 		case <-linkDone:
 			linkDone = nil
@@ -217,6 +218,28 @@ func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan
 			return Left{Reason: ReasonLeft, Text: "the connection was lost and not made again"}
 		case <-ctx.Done():
 			return Left{}
+		}
+	}
+}
+
+// sendHistory sends what was before, as fast as the link takes it without
+// making anything else wait.
+func (g *guest[S]) sendHistory(ctx context.Context, s *session) {
+	if g.host.cfg.History == nil {
+		return
+	}
+	history := g.host.cfg.History()
+	if len(history) == 0 || len(history) > MaxHistory {
+		return
+	}
+	for len(history) > 0 {
+		piece := history[:min(len(history), historyPiece)]
+		history = history[len(piece):]
+		if s.link.Control().WaitBelow(ctx, historyAhead) != nil {
+			return
+		}
+		if s.send(controlHistory{len(history) == 0, string(piece)}) != nil {
+			return
 		}
 	}
 }

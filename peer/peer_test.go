@@ -1,6 +1,7 @@
 package peer_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -277,6 +278,7 @@ func newNetwork(t testing.TB) *network {
 			n.typists = append(n.typists, ty)
 			return ty
 		},
+		History: func() []byte { return bytes.Repeat([]byte("long ago; "), 1000) },
 		Info:    func() peer.Info { return peer.Info{Cols: 80, Rows: 24, User: "bob", Host: "box"} },
 		Observe: n.observe,
 	})
@@ -327,15 +329,18 @@ type guest struct {
 	page *page
 	stop context.CancelFunc
 	end  chan struct{} // closed when Run has returned
-	bye  peer.Goodbye
-	err  error
+
+	history chan string // what was before
+	bye     peer.Goodbye
+	err     error
 }
 
 func (n *network) newGuest(id keys.Identity) *guest {
-	g := &guest{page: newPage(), end: make(chan struct{})}
+	g := &guest{page: newPage(), end: make(chan struct{}), history: make(chan string, 1)}
 	g.Guest = peer.NewGuest(peer.GuestConfig[string]{
 		Ticket: n.ticket, Identities: []keys.Identity{id}, Sink: g.page,
-		Link: link.Config{Loopback: link.LoopbackOnly},
+		OnHistory: func(p []byte) { g.history <- string(p) },
+		Link:      link.Config{Loopback: link.LoopbackOnly},
 	})
 	return g
 }
@@ -375,6 +380,9 @@ func TestSession(t *testing.T) {
 	g := n.allowedGuest("alice", keys.RoleType)
 	if p, info := g.Host(); info.User != "bob" || info.Cols != 80 || p.Role != keys.RoleType {
 		t.Errorf("the guest knows %+v, %+v", p, info)
+	}
+	if got := <-g.history; got != strings.Repeat("long ago; ", 1000) {
+		t.Errorf("the guest has got %d bytes of history", len(got))
 	}
 	n.source.Write([]byte("after"))
 	n.until("the text at the guest", func() bool { return g.page.Mark() == "before; after" })

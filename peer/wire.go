@@ -17,6 +17,8 @@ import (
 //	hello    H→G  role 1            the link is in use; the tunnel is not needed any more
 //	role     H→G  role 1            the guest's role has changed
 //	goodbye  both reason 1, status 4 (two's complement), text s16
+//	history  H→G  last 1 (0 or 1), and the rest: a piece of what was before the
+//	              guest joined, in the form that the application gives it
 //
 // And what a host says of itself in the tunnel, once a guest is admitted
 // (tunnel.Peer.Info):
@@ -26,6 +28,7 @@ const (
 	typeHello   = 1
 	typeRole    = 2
 	typeGoodbye = 3
+	typeHistory = 4
 
 	infoVersion = 1
 
@@ -80,6 +83,12 @@ type Info struct {
 	Title      string // the terminal's title
 }
 
+// controlHistory is a piece of HostConfig.History.
+type controlHistory struct {
+	last  bool
+	piece string
+}
+
 type controlHello struct{ role keys.Role }
 type controlRole struct{ role keys.Role }
 
@@ -88,8 +97,8 @@ var (
 	errUnknown   = errors.New("unknown control message")
 )
 
-// appendControl appends the encoding of m: a controlHello, controlRole or
-// Goodbye.
+// appendControl appends the encoding of m: a controlHello, controlRole,
+// controlHistory or Goodbye.
 func appendControl(dst []byte, m any) []byte {
 	b := cryptobyte.NewBuilder(dst)
 	switch m := m.(type) {
@@ -104,6 +113,14 @@ func appendControl(dst []byte, m any) []byte {
 		b.AddUint8(uint8(m.Reason))
 		b.AddUint32(uint32(int32(m.Status)))
 		addText16(b, m.Text)
+	case controlHistory:
+		b.AddUint8(typeHistory)
+		var last uint8
+		if m.last {
+			last = 1
+		}
+		b.AddUint8(last)
+		b.AddBytes([]byte(m.piece))
 	default:
 		panic(fmt.Sprintf("peer: no control message %T", m))
 	}
@@ -134,6 +151,12 @@ func parseControl(p []byte) (any, error) {
 			return nil, fmt.Errorf("%w of type %d", errMalformed, kind)
 		}
 		return Goodbye{Reason: Reason(v), Status: int(int32(status)), Text: string(text)}, nil
+	}
+	if kind == typeHistory {
+		if v > 1 {
+			return nil, fmt.Errorf("%w of type %d", errMalformed, kind)
+		}
+		return controlHistory{last: v == 1, piece: string(s)}, nil
 	}
 	return nil, fmt.Errorf("%w %d", errUnknown, kind)
 }

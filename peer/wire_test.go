@@ -12,6 +12,7 @@ func TestControlRoundTrip(t *testing.T) {
 	for _, m := range []any{
 		controlHello{keys.RoleView},
 		controlRole{keys.RoleType},
+		controlRole{keys.RoleView},
 		Goodbye{Reason: ReasonEnded, Status: 137},
 		Goodbye{Reason: ReasonFailed, Status: -1, Text: "no luck"},
 	} {
@@ -52,6 +53,7 @@ func TestInfoRoundTrip(t *testing.T) {
 
 func FuzzControl(f *testing.F) {
 	f.Add(appendControl(nil, controlHello{keys.RoleView}))
+	f.Add(appendControl(nil, controlHistory{true, "lines"}))
 	f.Add(appendControl(nil, Goodbye{Reason: ReasonEnded, Status: 1, Text: "x"}))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		m, err := parseControl(p)

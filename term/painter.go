@@ -39,7 +39,8 @@ type Painter struct {
 
 	mu      sync.Mutex
 	model   *screen.Screen
-	begun   bool // the first state has come
+	begun   bool   // the first state has come
+	history []byte // what Scrollback was given before that
 	view    view
 	notices notices
 
@@ -140,7 +141,13 @@ func (p *Painter) Frame(from *screen.Snapshot, _, _ uint64, frame []byte) (*scre
 		p.leap(from, size, output)
 		p.moved = p.begun
 	}
-	p.begun = true
+	if !p.begun {
+		p.begun = true
+		if p.history != nil {
+			p.scrollback(p.history)
+			p.history = nil
+		}
+	}
 	return p.model.Snapshot(), nil
 }
 
@@ -178,11 +185,21 @@ func modelSize(s *screen.Screen) Size {
 // Scrollback takes what Shared.Scrollback returned: lines that left the shared
 // screen before the guest joined. It puts them into the terminal's scrollback
 // and reports whether it could: only where the shared screen is shown as it is,
-// and before there was more output, whose lines would come before them.
+// and before there was more output, whose lines would come before them. What
+// comes before the first screen is kept for it.
 func (p *Painter) Scrollback(lines []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.begun || p.moved || !p.view.exact() {
+	if !p.begun {
+		p.history = append([]byte(nil), lines...)
+		return true
+	}
+	return p.scrollback(lines)
+}
+
+// scrollback is Scrollback once there is a screen; the caller holds mu.
+func (p *Painter) scrollback(lines []byte) bool {
+	if p.moved || !p.view.exact() {
 		return false
 	}
 	// They come from another machine, so nothing but what may be shown goes to

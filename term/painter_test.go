@@ -413,6 +413,11 @@ func TestPainterQueries(t *testing.T) {
 // TestPainterHistory looks at the scrollback of the guest's terminal: what was
 // on its screen before, and what left the host's before the guest joined.
 func TestPainterHistory(t *testing.T) {
+	t.Run("before the first screen", func(t *testing.T) { testPainterHistory(t, true) })
+	t.Run("after it", func(t *testing.T) { testPainterHistory(t, false) })
+}
+
+func testPainterHistory(t *testing.T, early bool) {
 	g := newPairing(t, Size{40, 5}, Size{40, 5})
 	_, _ = g.tty.Write([]byte("my own shell\r\n$ pairterm join\r\n"))
 	for i := range 20 {
@@ -420,12 +425,13 @@ func TestPainterHistory(t *testing.T) {
 	}
 	g.print("\x1b[31m$ \x1b[m")
 	old := g.host.settle().AppendScrollback(nil, 10)
-	if g.p.Scrollback(old) {
-		t.Error("scrollback was taken before there was a screen")
+	hostile := append([]byte("\x1b[6n\x1b[c"), old...)
+	if early && !g.p.Scrollback(hostile) {
+		t.Error("scrollback was not kept for the first screen")
 	}
 	g.frame(nil)
 	g.mustShow("joined")
-	if !g.p.Scrollback(append([]byte("\x1b[6n\x1b[c"), old...)) {
+	if !early && !g.p.Scrollback(hostile) {
 		t.Error("scrollback was not taken")
 	}
 	g.mustShow("with scrollback")

@@ -208,6 +208,7 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 		Source:    shared,
 		NewInput:  func(_ peer.GuestInfo, ready func()) peer.GuestInput { return newGuestInput(shared, ready, o.smallest) },
 		Info:      func() peer.Info { return describeSession(shared, o.name) },
+		History:   func() []byte { return history(shared) },
 		Observe: func(e peer.Event) {
 			say.info(describeEvent(e))
 			if label := markerLabel(e); recorder != nil && label != "" {
@@ -336,6 +337,19 @@ func newRecorder(o hostOptions, shared *term.Shared) (*record.Recorder, error) {
 	}
 	return r, err
 }
+
+// history is the newest lines of the scrollback that a guest can be sent.
+func history(shared *term.Shared) []byte {
+	for lines := maxHistoryLines; lines > 0; lines /= 2 {
+		if p := shared.Scrollback(lines); len(p) <= peer.MaxHistory {
+			return p
+		}
+	}
+	return nil
+}
+
+// maxHistoryLines is how many lines of scrollback a guest gets at most.
+const maxHistoryLines = 2000
 
 // farewell is what guests are told at the end.
 func farewell(ctx context.Context, err error, status int) peer.Goodbye {

@@ -99,9 +99,10 @@ func (j *joining) prepare(ctx context.Context, log *slog.Logger) error {
 			}
 			j.ui.stage(s.String())
 		},
-		OnStatus: j.showStatus,
-		OnRole:   func(r keys.Role) { j.painter.Notice(describeRole(r)) },
-		Log:      log,
+		OnStatus:  j.showStatus,
+		OnHistory: func(lines []byte) { j.painter.Scrollback(lines) },
+		OnRole:    func(r keys.Role) { j.painter.Notice(describeRole(r)) },
+		Log:       log,
 	})
 	return nil
 }
