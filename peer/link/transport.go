@@ -30,7 +30,7 @@ type Timeouts struct {
 	// Keepalive is how often the dialing end probes a silent path; the accepting end
 	// answers, and probes by itself only after twice that. So an idle link costs one
 	// datagram each way in that time. After one and a half times Keepalive without a word
-	// a link follows its peer to another address. Default 1 s.
+	// a link follows its peer to another address. Default 1.5 s.
 	Keepalive time.Duration
 	// Disconnected is the silence after which the path is in doubt. Default 5 s.
 	Disconnected time.Duration
@@ -49,7 +49,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		value *time.Duration
 		def   time.Duration
 	}{
-		{&t.Keepalive, time.Second},
+		{&t.Keepalive, 1500 * time.Millisecond},
 		{&t.Disconnected, 5 * time.Second},
 		{&t.Lost, 25 * time.Second},
 		{&t.Path, 12 * time.Second},

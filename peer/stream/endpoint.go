@@ -1,9 +1,6 @@
 package stream
 
 import (
-	"context"
-	"errors"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,11 +31,8 @@ const (
 	// half as long again, up to guestProbeMax; by the host only when the guest
 	// does not.
 	guestProbe    = 1200 * time.Millisecond
-	guestProbeMax = 3 * time.Second
+	guestProbeMax = 10 * time.Second
 	hostProbe     = 5 * time.Second
-
-	// maxInbox bounds the datagrams that wait for the loop.
-	maxInbox = 256
 )
 
 // side is what differs between host and guest. Its methods are called by the
@@ -124,15 +118,6 @@ type endpoint struct {
 	tally Stats
 }
 
-type inbound struct {
-	generation uint32
-	at         time.Duration
-	n          int
-	buf        [MaxDatagram + 1]byte
-}
-
-var inbounds = sync.Pool{New: func() any { return new(inbound) }}
-
 func (e *endpoint) init(conn Conn, cfg Config, s side, probe time.Duration) {
 	e.cfg, e.side, e.probe = cfg, s, probe
 	e.epoch = time.Now()
@@ -147,179 +132,6 @@ func (e *endpoint) init(conn Conn, cfg Config, s side, probe time.Duration) {
 
 // clock is the time since epoch, and never 0.
 func (e *endpoint) clock() time.Duration { return time.Since(e.epoch) + 1 }
-
-// poke makes the loop look for work.
-func (e *endpoint) poke() {
-	select {
-	case e.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (e *endpoint) rebind(conn Conn) {
-	e.mu.Lock()
-	select {
-	case <-e.ended:
-		e.mu.Unlock()
-		conn.Close()
-		return
-	default:
-	}
-	old := e.replaced
-	e.replaced = conn
-	e.mu.Unlock()
-	if old != nil {
-		old.Close()
-	}
-	e.poke()
-}
-
-// snapshot returns the figures as the loop last left them.
-func (e *endpoint) snapshot() Stats {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	st := e.stats
-	st.Overrun = e.overrun.Load()
-	st.Stalled = e.stalled.Load()
-	return st
-}
-
-// run is the loop.
-func (e *endpoint) run(ctx context.Context, notify <-chan struct{}) error {
-	if e.started.Swap(true) {
-		panic("stream: Run called twice")
-	}
-	defer e.end()
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	armed := time.Duration(0) // when the timer fires; 0 for in an hour
-	for {
-		if err := e.turn(); err != nil {
-			return err
-		}
-		if e.deadline != armed {
-			armed = e.deadline
-			wait := time.Hour
-			if armed != 0 {
-				wait = armed - e.clock()
-			}
-			timer.Reset(wait)
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case in := <-e.inbox:
-			e.now = e.clock()
-			if err := e.receive(in); err != nil {
-				return err
-			}
-		case <-notify:
-		case <-e.wake:
-		case <-timer.C:
-			armed = 0
-		}
-	}
-}
-
-func (e *endpoint) end() {
-	e.mu.Lock()
-	close(e.ended)
-	conn := e.replaced
-	e.replaced = nil
-	e.mu.Unlock()
-	for _, c := range []Conn{conn, e.conn} {
-		if c != nil {
-			c.Close()
-		}
-	}
-	// A reader may be waiting to tell that its link has ended.
-	var drain sync.WaitGroup
-	drain.Go(func() {
-		for range e.inbox {
-		}
-	})
-	e.tasks.Wait()
-	close(e.inbox)
-	drain.Wait()
-}
-
-// turn does all that is due, and finds the next deadline.
-func (e *endpoint) turn() error {
-	e.now, e.deadline = e.clock(), 0
-	// What has arrived is handled first, so that one answer serves for all.
-	for range maxInbox {
-		select {
-		case in := <-e.inbox:
-			if err := e.receive(in); err != nil {
-				return err
-			}
-			continue
-		default:
-		}
-		break
-	}
-	e.mu.Lock()
-	if conn := e.replaced; conn != nil {
-		e.replaced = nil
-		e.mu.Unlock()
-		e.attach(conn)
-	} else {
-		e.mu.Unlock()
-	}
-	e.timers()
-	if err := e.side.service(); err != nil {
-		return err
-	}
-	e.answer()
-	e.publish()
-	return nil
-}
-
-// attach puts conn in place of the present link.
-func (e *endpoint) attach(conn Conn) {
-	if old := e.conn; old != nil {
-		e.tasks.Go(func() { old.Close() })
-	}
-	if e.generation > 0 {
-		e.flight.abandon(e.missing)
-		e.flight.recent, e.flight.lasting = 0, 0
-		e.rtt, e.pace = rttEstimator{}, newPace()
-	}
-	e.generation++
-	e.conn = conn
-	generation := e.generation
-	e.tasks.Go(func() { e.read(conn, generation) })
-	e.stalled.Store(false)
-	e.hasStamp = false
-	e.pollAt, e.pollWait = 0, 0
-	e.waitSince = 0
-	// Let the other side know, and measure the path.
-	e.probeAt, e.probeWait = e.now, e.probe
-}
-
-// read brings in datagrams until the link ends. It never waits for the loop:
-// what that cannot keep up with is lost, as on any link.
-func (e *endpoint) read(conn Conn, generation uint32) {
-	for {
-		in := inbounds.Get().(*inbound)
-		n, err := conn.Recv(in.buf[:])
-		if errors.Is(err, io.ErrShortBuffer) {
-			n, err = 0, nil
-		}
-		in.generation, in.at, in.n = generation, e.clock(), n
-		if err != nil {
-			in.n = -1 // the last of this link
-			e.inbox <- in
-			return
-		}
-		select {
-		case e.inbox <- in:
-		default:
-			e.overrun.Add(1)
-			inbounds.Put(in)
-		}
-	}
-}
 
 // receive handles a datagram.
 func (e *endpoint) receive(in *inbound) error {
@@ -642,14 +454,3 @@ func (s *stuck) check(e *endpoint, is bool) bool {
 
 // change notes that the control sections have news that must arrive.
 func (e *endpoint) change() { e.controlNow++ }
-
-func (e *endpoint) publish() {
-	t := &e.tally
-	t.RTT, t.RTTVar, t.MinRTT = e.rtt.srtt, e.rtt.rttvar, e.pace.least()
-	t.Loss, t.Rate = e.flight.loss(), e.pace.rate()
-	t.Window, t.Flight = e.pace.window, e.flight.bytes
-	e.side.report(t)
-	e.mu.Lock()
-	e.stats = *t
-	e.mu.Unlock()
-}

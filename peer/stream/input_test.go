@@ -133,12 +133,12 @@ func TestPushBack(t *testing.T) {
 		paste := string(text(p.rng, 1<<20))
 		p.key(paste)
 		time.Sleep(5 * time.Second)
-		sent := p.gc.out.bytes
+		sent := p.gc.out.counts().bytes
 		if sent > 2*inputWindow {
 			t.Errorf("%d bytes were sent to a host whose program does not read", sent)
 		}
 		time.Sleep(20 * time.Second)
-		if more := p.gc.out.bytes - sent; more > 10_000 {
+		if more := p.gc.out.counts().bytes - sent; more > 10_000 {
 			t.Errorf("%d bytes were sent while nothing could be taken", more)
 		}
 		for p.guest.Undelivered() > 0 {
@@ -200,9 +200,9 @@ func TestReacted(t *testing.T) {
 		}}})
 		defer p.stop()
 		// A program that takes 40 ms to echo.
-		p.in.got = func(keys []byte) {
+		p.in.react(func(keys []byte) {
 			time.AfterFunc(40*time.Millisecond, func() { p.src.write(keys) })
-		}
+		})
 		time.Sleep(time.Second)
 		var typedAt []time.Duration
 		for range 50 {
@@ -211,6 +211,7 @@ func TestReacted(t *testing.T) {
 			time.Sleep(170 * time.Millisecond)
 		}
 		time.Sleep(3 * time.Second)
+		p.stop()
 		if len(got) < 25 {
 			t.Errorf("%d echo acknowledgements for 50 keys", len(got))
 		}

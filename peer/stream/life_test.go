@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,13 +40,13 @@ func (s *stalls) seen() []bool {
 // ends, and the link's coming back too.
 func TestStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cut := false
-		d := linkParams{delay: 50 * time.Millisecond, outages: func(time.Duration) bool { return cut }}
+		var cut atomic.Bool
+		d := linkParams{delay: 50 * time.Millisecond, outages: func(time.Duration) bool { return cut.Load() }}
 		var host, guest stalls
 		p := newPair(t, pairOptions{up: d, down: d, hostConfig: Config{OnStall: host.on}, guestConfig: Config{OnStall: guest.on}})
 		defer p.stop()
 		time.Sleep(10 * time.Second)
-		cut = true
+		cut.Store(true)
 		began := time.Now()
 		p.key("a")
 		p.src.write([]byte("out"))
@@ -57,12 +58,12 @@ func TestStall(t *testing.T) {
 		if !p.guest.Stalled() || !p.host.Stalled() {
 			t.Error("not stalled after 2.1 s")
 		}
-		sent := p.gc.out.sent + p.hc.out.sent
+		sent := p.gc.out.counts().sent + p.hc.out.counts().sent
 		time.Sleep(60 * time.Second)
-		if n := p.gc.out.sent + p.hc.out.sent - sent; n > 150 {
+		if n := p.gc.out.counts().sent + p.hc.out.counts().sent - sent; n > 150 {
 			t.Errorf("%d datagrams in a minute of silence", n)
 		}
-		cut = false
+		cut.Store(false)
 		time.Sleep(2 * time.Second)
 		if want := []bool{true, false}; !slices.Equal(guest.seen(), want) || !slices.Equal(host.seen(), want) {
 			t.Errorf("guest %v, host %v", guest.seen(), host.seen())
@@ -70,15 +71,17 @@ func TestStall(t *testing.T) {
 		if p.guest.Stalled() || p.host.Stalled() || p.in.typed() != "a" {
 			t.Error("it did not go on")
 		}
-		t.Logf("the guest noticed after %v", guest.at[0].Sub(began))
+		if took := guest.at[0].Sub(began); took != stallAfter {
+			t.Errorf("the guest noticed after %v", took)
+		}
 		// An idle link is found silent too.
 		time.Sleep(30 * time.Second)
-		cut = true
+		cut.Store(true)
 		time.Sleep(stallAfter + guestProbeMax + 100*time.Millisecond)
 		if !p.guest.Stalled() {
 			t.Error("the guest did not notice that its idle link is silent")
 		}
-		cut = false
+		cut.Store(false)
 		time.Sleep(10 * time.Second)
 	})
 }
@@ -227,23 +230,20 @@ func TestStopped(t *testing.T) {
 		time.Sleep(time.Second)
 		stop := make(chan struct{})
 		defer close(stop)
-		go flood(p.src, p.rng, 10_000_000, stop)
+		go flood(p.src, p.rng, 2_000_000, stop)
 		time.Sleep(time.Second)
 		d.loss = 1
 		p.gc.out.set(d)
 		time.Sleep(10 * time.Second)
-		sent := p.hc.out.sent
+		sent := p.hc.out.counts().sent
 		time.Sleep(60 * time.Second)
-		if n := p.hc.out.sent - sent; n > 500 {
+		if n := p.hc.out.counts().sent - sent; n > 500 {
 			t.Errorf("%d datagrams to a guest that does not answer, in a minute", n)
-		}
-		if n := len(p.host.out.live); n > maxFrames {
-			t.Errorf("%d frames wait", n)
 		}
 		d.loss = 0
 		p.gc.out.set(d)
 		time.Sleep(2 * time.Second)
-		if st := p.host.Stats(); st.Stalled || st.Unacked > 10_000_000/10 {
+		if st := p.host.Stats(); st.Stalled || st.Unacked > 2_000_000/10 {
 			t.Errorf("it did not go on: %+v", st)
 		}
 	})

@@ -39,9 +39,20 @@ type link struct {
 	closed bool
 	news   chan struct{}
 
-	sent, bytes, dropped int
-	mostBuffered         uint64
-	overhead             int
+	count    counts
+	overhead int
+}
+
+// counts are the figures of a link.
+type counts struct {
+	sent, bytes  int
+	mostBuffered uint64
+}
+
+func (l *link) counts() counts {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.count
 }
 
 type inFlight struct {
@@ -87,8 +98,8 @@ func (l *link) send(p []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	l.sent++
-	l.bytes += len(p)
+	l.count.sent++
+	l.count.bytes += len(p)
 	if l.closed {
 		return
 	}
@@ -105,7 +116,6 @@ func (l *link) send(p []byte) {
 		}
 		if free.Sub(now) > limit {
 			l.neck.mu.Unlock()
-			l.dropped++
 			return
 		}
 		free = free.Add(time.Duration(float64(len(p)+l.overhead) / l.p.rate * 1e9))
@@ -114,7 +124,6 @@ func (l *link) send(p []byte) {
 		due = free
 	}
 	if l.rng.Float64() < l.p.loss || l.p.outages != nil && l.p.outages(now.Sub(l.begin)) {
-		l.dropped++
 		return
 	}
 	copies := 1
@@ -145,7 +154,7 @@ func (l *link) buffered() uint64 {
 	l.neck.mu.Lock()
 	defer l.neck.mu.Unlock()
 	n := uint64(max(0, time.Until(l.neck.free).Seconds()*l.p.rate))
-	l.mostBuffered = max(l.mostBuffered, n)
+	l.count.mostBuffered = max(l.count.mostBuffered, n)
 	return n
 }
 

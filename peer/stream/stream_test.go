@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,14 +58,14 @@ func newPair(t *testing.T, o pairOptions) *pair {
 	done := make(chan error, 2)
 	go func() { done <- p.host.Run(ctx) }()
 	go func() { done <- p.guest.Run(ctx) }()
-	p.stop = func() {
+	p.stop = sync.OnceFunc(func() {
 		cancel()
 		for range 2 {
 			if err := <-done; err != context.Canceled {
 				t.Errorf("Run: %v", err)
 			}
 		}
-	}
+	})
 	return p
 }
 
@@ -94,7 +95,7 @@ func TestEcho(t *testing.T) {
 		d := linkParams{delay: 50 * time.Millisecond}
 		p := newPair(t, pairOptions{up: d, down: d, history: true})
 		defer p.stop()
-		p.in.got = p.src.write
+		p.in.react(p.src.write)
 		time.Sleep(time.Second)
 		for i := range 20 {
 			p.key(string(rune('a' + i)))

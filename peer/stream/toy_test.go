@@ -235,7 +235,6 @@ type toySink struct {
 	mu    sync.Mutex
 	has   bool
 	model toyModel
-	bases map[uint64]*toy
 	logs  int
 }
 
@@ -315,9 +314,10 @@ func (in *toyInput) Keys(p []byte) int {
 		in.room -= n
 	}
 	in.keys = append(in.keys, p[:n]...)
+	got := in.got
 	in.mu.Unlock()
-	if in.got != nil && n > 0 {
-		in.got(p[:n])
+	if got != nil && n > 0 {
+		got(p[:n])
 	}
 	return n
 }
@@ -326,15 +326,23 @@ func (in *toyInput) Interrupt(p []byte) {
 	in.mu.Lock()
 	in.keys = append(in.keys, p...)
 	in.interrupts++
+	got := in.got
 	in.mu.Unlock()
-	if in.got != nil {
-		in.got(p)
+	if got != nil {
+		got(p)
 	}
 }
 
 func (in *toyInput) Resize(cols, rows int) {
 	in.mu.Lock()
 	in.sizes = append(in.sizes, [2]int{cols, rows})
+	in.mu.Unlock()
+}
+
+// react sets what is done with keys that were taken.
+func (in *toyInput) react(got func(p []byte)) {
+	in.mu.Lock()
+	in.got = got
 	in.mu.Unlock()
 }
 
