@@ -230,7 +230,7 @@ func TestEvilServer(t *testing.T) {
 					mu.Unlock()
 				}
 				g, err := try()
-				defer g.Close()
+				t.Cleanup(g.Close)
 				if err == nil {
 					t.Fatal("joined through a server that changes what it carries")
 				}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -20,12 +21,16 @@ import (
 
 // How a guest goes about its links.
 const (
-	// raceAfter is how long a link may take to open, after the host has let the
-	// guest in, before another is tried beside it: under heavy loss a handshake
-	// that had bad luck waits for timers of many seconds.
-	raceAfter = 4 * time.Second
+	// meetWithin is how long it may take until the host has let the guest in, and
+	// raceAfter how long a link may then take to open, before another attempt is
+	// made beside it: under heavy loss a handshake that had bad luck waits for
+	// timers of many seconds, TCP's as well as SCTP's.
+	meetWithin = time.Second
+	raceAfter  = 1500 * time.Millisecond
 	// maxRacers bounds the attempts side by side.
-	maxRacers = 3
+	maxRacers = 4
+	// replaceWithin is for how long an attempt that times out is replaced.
+	replaceWithin = 15 * time.Second
 	// absence is how long a guest that has lost its link believes a server that
 	// says that the host is not there, or a machine that refuses connections.
 	absence = 15 * time.Second
@@ -121,7 +126,8 @@ type Guest[S any] struct {
 	cfg      GuestConfig[S]
 	room     signal.Room
 	receiver *stream.Receiver[S]
-	stalls   chan bool // whether the receiver is stalled; holds the latest
+	stalls   chan bool     // whether the receiver is stalled; holds the latest
+	proving  chan struct{} // holds a token while no attempt is proving a key
 
 	mu        sync.Mutex
 	transport *link.Transport    // guarded by mu; nil until the first tunnel is there
@@ -138,10 +144,12 @@ func NewGuest[S any](cfg GuestConfig[S]) *Guest[S] {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Guest[S]{
-		cfg:    cfg,
-		room:   signal.RoomOf(cfg.Ticket.Pin),
-		stalls: make(chan bool, 1),
+		cfg:     cfg,
+		room:    signal.RoomOf(cfg.Ticket.Pin),
+		stalls:  make(chan bool, 1),
+		proving: make(chan struct{}, 1),
 	}
+	g.proving <- struct{}{}
 	g.receiver = stream.NewReceiver(nil, cfg.Sink, stream.Config{
 		OnStall: func(stalled bool) {
 			select {
@@ -454,65 +462,141 @@ func (g *Guest[S]) comeBack(ctx context.Context) attemptResult {
 
 // race makes a link. When one takes long it tries another beside it; the first
 // one that opens is taken, and the others are called off. Progress, which may
-// be nil, is told how far the first attempt has come.
+// be nil, is told how far the first attempt has come. A person is asked once,
+// however many attempts there are.
 func (g *Guest[S]) race(ctx context.Context, progress func(Stage)) (*session, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var racers sync.WaitGroup
-	results := make(chan attemptResult, maxRacers)
+	results := make(chan attemptResult)
 	defer func() {
 		cancel()
-		racers.Wait()
-		close(results)
+		go func() {
+			racers.Wait()
+			close(results)
+		}()
 		for r := range results { // a second winner
 			if r.session != nil {
 				r.session.hangUp()
 			}
 		}
 	}()
-	welcomed := make(chan struct{}, maxRacers)
-	start := func(progress func(Stage)) {
-		if progress == nil {
-			progress = func(Stage) {}
-		}
+	stages := make(chan Stage)
+	running := 0
+	start := func(first bool) {
+		running++
 		racers.Go(func() {
-			s, err := g.attempt(ctx, progress, welcomed)
+			s, err := g.attempt(ctx, func(s Stage) {
+				if first && progress != nil {
+					progress(s)
+				}
+				select {
+				case stages <- s:
+				case <-ctx.Done():
+				}
+			})
 			results <- attemptResult{s, err}
 		})
 	}
-	start(progress)
-	started, running := 1, 1
-	next := time.NewTimer(0)
-	next.Stop()
+	began := time.Now()
+	start(true)
+	next := time.NewTimer(meetWithin)
 	defer next.Stop()
-	var first error
+	again := meetWithin
+	var worst error
 	for {
 		select {
-		case <-welcomed:
-			next.Reset(raceAfter)
-		case <-next.C:
-			if started < maxRacers {
-				started++
-				running++
-				start(nil)
+		case s := <-stages:
+			switch s {
+			case StageAuthorizing, StageHeld:
+				next.Stop() // it takes as long as a person takes
+			case StageLinking:
+				again = raceAfter
+				next.Reset(again)
 			}
+		case <-next.C:
+			if running < maxRacers {
+				start(false)
+			}
+			next.Reset(again)
 		case r := <-results:
 			running--
 			if r.err == nil {
 				return r.session, nil
 			}
-			if first == nil || errors.Is(r.err, link.ErrNoPath) {
-				first = r.err
+			if worst == nil || errors.Is(r.err, link.ErrNoPath) {
+				worst = r.err
 			}
-			if running == 0 {
-				return nil, first
+			switch {
+			case final(r.err):
+				return nil, r.err
+			case timedOut(r.err) && time.Since(began) < replaceWithin && ctx.Err() == nil:
+				start(false)
+			case running == 0:
+				return nil, worst
 			}
 		}
 	}
 }
 
-// attempt goes all the way from the signaling server to a link. It sends on
-// welcomed when the host has let the guest in.
-func (g *Guest[S]) attempt(ctx context.Context, progress func(Stage), welcomed chan<- struct{}) (*session, error) {
+// final reports whether err will not be another at the next attempt.
+func final(err error) bool {
+	var (
+		refused *tunnel.RefusedError
+		proof   *proofError
+	)
+	return errors.As(err, &refused) || errors.As(err, &proof) ||
+		errors.Is(err, tunnel.ErrWrongHost) || errors.Is(err, tunnel.ErrHostKey)
+}
+
+// timedOut reports whether an attempt had the bad luck that another may not have.
+func timedOut(err error) bool {
+	return errors.Is(err, tunnel.ErrSilent) || errors.Is(err, link.ErrHandshake) || errors.Is(err, link.ErrNoAnswer) ||
+		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errOvertaken)
+}
+
+// errOvertaken ends an attempt that was about to prove a key when another one
+// had been let in: it need not be proved again.
+var errOvertaken = errors.New("another attempt was let in first")
+
+// onceProved is an identity of which only one attempt at a time makes a proof,
+// and none once the guest has been let in.
+type onceProved[S any] struct {
+	keys.Identity
+	g    *Guest[S]
+	held *bool // whether this attempt holds the token
+}
+
+func (i onceProved[S]) Sign(ctx context.Context, namespace string, message []byte) ([]byte, error) {
+	if !*i.held {
+		select {
+		case <-i.g.proving:
+			*i.held = true
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	i.g.mu.Lock()
+	in := i.g.resume != nil
+	i.g.mu.Unlock()
+	if in {
+		return nil, errOvertaken
+	}
+	proof, err := i.Identity.Sign(ctx, namespace, message)
+	if err != nil {
+		return nil, &proofError{err}
+	}
+	return proof, nil
+}
+
+// proofError is why no proof could be made. Another attempt would ask the person
+// once more.
+type proofError struct{ err error }
+
+func (e *proofError) Error() string { return e.err.Error() }
+func (e *proofError) Unwrap() error { return e.err }
+
+// attempt goes all the way from the signaling server to a link.
+func (g *Guest[S]) attempt(ctx context.Context, progress func(Stage)) (*session, error) {
 	progress(StageSignaling)
 	pipe, info, err := signal.DialAny(ctx, g.cfg.Ticket.Signal, g.room, g.cfg.Signal)
 	if err != nil {
@@ -532,7 +616,6 @@ func (g *Guest[S]) attempt(ctx context.Context, progress func(Stage), welcomed c
 		return nil, err
 	}
 	defer t.Close()
-	welcomed <- struct{}{}
 	progress(StageLinking)
 	ctx, cancel := context.WithTimeout(ctx, linkTimeout)
 	defer cancel()
@@ -562,8 +645,16 @@ func (g *Guest[S]) open(ctx context.Context, pipe net.Conn, progress func(Stage)
 		OnAuthorizing: func(keys.Identity) { progress(StageAuthorizing) },
 		OnHold:        func(string) { progress(StageHeld) },
 	}
+	var proving bool
+	defer func() {
+		if proving {
+			g.proving <- struct{}{}
+		}
+	}()
 	if resume == nil {
-		tg.Identities = g.cfg.Identities
+		for _, id := range g.cfg.Identities {
+			tg.Identities = append(tg.Identities, onceProved[S]{id, g, &proving})
+		}
 	}
 	t, err := tg.Dial(ctx, pipe, resume)
 	if err != nil {

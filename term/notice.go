@@ -9,7 +9,7 @@ import (
 
 const (
 	// noticeTime is how long a notice is shown.
-	noticeTime = 5 * time.Second
+	noticeTime = 3 * time.Second
 	// maxNotice bounds a notice, in bytes: more than fits a row is cut anyway.
 	maxNotice = 512
 	// maxNotices bounds those that wait to be shown. Older ones are dropped:
