@@ -169,7 +169,7 @@ func programs(dir string) []program {
 	file := filepath.Join(dir, "file.txt")
 	return []program{
 		{"bash", []string{"bash", "--norc", "--noprofile"}, [][]string{{"PS1='> '; clear", "Enter"}, {"seq 40; printf '\\033[1;31mred\\033[0m \\033[4:3mcurly\\033[0m 漢字 é\\n'", "Enter"}, {"echo unfinished"}},
-			[]string{`[$#]`, `(?m)^>`, `curly`, `(?m)unfinished$`}, false},
+			[]string{`[$#]`, `(?m)^>`, `curly.*\n>`, `(?m)unfinished$`}, false},
 		{"vim", []string{"vim", "-n", "-u", "NONE", "-N", file}, [][]string{{":set number hlsearch laststatus=2", "Enter"}, {"/line 1", "Enter"}, {":vsplit", "Enter"}, {"ostill here", "Escape"}, {"V", "3j"}},
 			[]string{`line 1`, `  1 `, `line 1`, `│|\|`, `still here`, `VISUAL LINE`}, false},
 		{"less", []string{"less", file}, [][]string{{"Space"}, {"/line 99", "Enter"}, {"u"}},
