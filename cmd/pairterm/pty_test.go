@@ -59,7 +59,7 @@ func (ts *terminals) close() {
 	defer ts.mu.Unlock()
 	for _, t := range ts.named {
 		t.cmd.Process.Kill()
-		t.wait()
+		t.until(func() bool { return t.waited })
 		t.master.Close()
 	}
 }

@@ -11,6 +11,9 @@ import (
 // maxInbox bounds the datagrams that wait for the loop.
 const maxInbox = 256
 
+// maxOwed is how many datagrams are left unacknowledged at most.
+const maxOwed = 32
+
 // inbound is a datagram that waits for the loop.
 type inbound struct {
 	generation uint32
@@ -119,17 +122,8 @@ func (e *endpoint) end() {
 // turn does all that is due, and finds the next deadline.
 func (e *endpoint) turn() error {
 	e.now, e.deadline = e.clock(), 0
-	// What has arrived is handled first, so that one answer serves for all.
-	for range maxInbox {
-		select {
-		case in := <-e.inbox:
-			if err := e.receive(in); err != nil {
-				return err
-			}
-			continue
-		default:
-		}
-		break
+	if err := e.receiveWaiting(); err != nil {
+		return err
 	}
 	e.mu.Lock()
 	if conn := e.replaced; conn != nil {
@@ -145,6 +139,25 @@ func (e *endpoint) turn() error {
 	}
 	e.answer()
 	e.publish()
+	return nil
+}
+
+// receiveWaiting handles what has arrived already, so that one answer serves for
+// all; but an acknowledgement tells of 65 datagrams at most.
+func (e *endpoint) receiveWaiting() error {
+	for range maxInbox {
+		if e.owed >= maxOwed {
+			return nil
+		}
+		select {
+		case in := <-e.inbox:
+			if err := e.receive(in); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
 	return nil
 }
 
