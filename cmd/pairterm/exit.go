@@ -11,7 +11,6 @@ const (
 	exitKey       = 66  // no key, an unusable key, a wrong passphrase
 	exitNoHost    = 68  // the server has no such room: the host is not there
 	exitNoServer  = 69  // no signaling server could be reached
-	exitSoftware  = 70  // a bug in pairterm
 	exitTerminal  = 71  // no terminal, no PTY, no shell
 	exitFile      = 73  // a file could not be read or made
 	exitLost      = 74  // the direct connection was lost and could not be made again

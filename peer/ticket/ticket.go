@@ -38,6 +38,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/pairterm/pairterm/signal"
 )
 
 // Errors that [Parse] wraps; every one of them has its own remedy.
@@ -112,31 +114,17 @@ func New(pin [pinSize]byte, signal ...string) (Ticket, error) {
 	return t, nil
 }
 
-// Normalize returns the one form of a signaling URL that tickets use: scheme
-// ws or wss (http and https are taken as those; wss where there is none), host in lower
-// case, no default port, no trailing slash. User information, a query and a
-// fragment are refused.
+// Normalize returns the one form of a signaling URL that tickets use: that of
+// signal.ParseURL without a default port, with addresses in their canonical form. A zone,
+// which means nothing on another machine, is refused.
 func Normalize(s string) (string, error) {
-	if !strings.Contains(s, "://") {
-		s = "wss://" + s
-	}
-	u, err := url.Parse(s)
+	full, err := signal.ParseURL(s)
 	if err != nil {
-		return "", fmt.Errorf("signaling URL %q: %w", s, errors.Unwrap(err))
+		return "", err
 	}
-	switch u.Scheme {
-	case "ws", "http":
-		u.Scheme = "ws"
-	case "wss", "https":
-		u.Scheme = "wss"
-	default:
-		return "", fmt.Errorf("signaling URL %q: scheme %q is not ws or wss", s, u.Scheme)
-	}
-	if u.Hostname() == "" {
-		return "", fmt.Errorf("signaling URL %q names no host", s)
-	}
-	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return "", fmt.Errorf("signaling URL %q: only a host, a port and a path may be given", u.Redacted())
+	u, err := url.Parse(full)
+	if err != nil {
+		return "", fmt.Errorf("signaling URL %q: %w", s, err)
 	}
 	host, port := strings.ToLower(u.Hostname()), u.Port()
 	if a, err := netip.ParseAddr(host); err == nil {
