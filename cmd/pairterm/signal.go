@@ -119,10 +119,10 @@ func (s *signalServer) open(ctx context.Context) error {
 		TLS:           s.tls.config(),
 		Gate:          s.gate.config(s.opts.guests),
 	}
-	if s.sockets.stun != nil {
+	if len(s.sockets.stun) > 0 {
 		s.stun = stun.New(stun.Limits{})
 		if len(cfg.STUN.Ports) == 0 {
-			cfg.STUN.Ports = []uint16{s.sockets.stun.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
+			cfg.STUN.Ports = s.sockets.stunPorts()
 		}
 	}
 	s.server = server.New(cfg)
@@ -134,7 +134,7 @@ func (s *signalServer) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.server.Run(ctx, s.sockets.signaling...) })
 	if s.stun != nil {
-		g.Go(func() error { return s.stun.Run(ctx, s.sockets.stun) })
+		g.Go(func() error { return s.stun.Run(ctx, s.sockets.stun...) })
 	}
 	if l := s.sockets.http; l != nil {
 		g.Go(func() error {
@@ -212,8 +212,11 @@ func (s *signalServer) announce() {
 	for _, l := range s.sockets.signaling {
 		say("signaling on %s", l.Addr())
 	}
-	if s.sockets.stun != nil {
-		say("answering STUN on %s/udp", s.sockets.stun.LocalAddr())
+	for _, c := range s.sockets.stun {
+		say("answering STUN on %s/udp", c.LocalAddr())
+	}
+	if len(s.sockets.stun) == 1 {
+		s.log.Warn("STUN is answered on one port only: clients cannot tell what kind of NAT they are behind")
 	}
 	if s.sockets.metrics != nil {
 		say("metrics on http://%s/metrics", s.sockets.metrics.Addr())
@@ -310,17 +313,27 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Lo
 	return nil
 }
 
-// parseSTUNPublic parses what clients are told of a STUN server: HOST:PORT.
+// parseSTUNPublic parses what clients are told of a STUN server: HOST:PORT, or
+// HOST:PORT,PORT.
 func parseSTUNPublic(s string) (server.STUN, error) {
 	if s == "" {
 		return server.STUN{}, nil
 	}
-	host, portText, err := net.SplitHostPort(s)
-	port, perr := strconv.ParseUint(portText, 10, 16)
-	if err != nil || perr != nil || port == 0 {
-		return server.STUN{}, usage("for example: --stun-public stun.example.org:3478", "--stun-public %q: want HOST:PORT", s)
+	first, second, two := strings.Cut(s, ",")
+	host, portText, err := net.SplitHostPort(first)
+	pub := server.STUN{Host: host}
+	texts := []string{portText}
+	if two {
+		texts = append(texts, second)
 	}
-	return server.STUN{Host: host, Ports: []uint16{uint16(port)}}, nil
+	for _, text := range texts {
+		port, perr := strconv.ParseUint(text, 10, 16)
+		if err != nil || perr != nil || port == 0 {
+			return server.STUN{}, usage("for example: --stun-public stun.example.org:3478,3479", "--stun-public %q: want HOST:PORT or HOST:PORT,PORT", s)
+		}
+		pub.Ports = append(pub.Ports, uint16(port))
+	}
+	return pub, nil
 }
 
 // signalled returns the cause of ctx's end if that was a signal, so that the

@@ -18,12 +18,12 @@ type sockets struct {
 	signaling []net.Listener
 	http      net.Listener // port 80: redirects, and the CA's challenges
 	metrics   net.Listener
-	stun      *net.UDPConn
+	stun      []*net.UDPConn // one port, or two
 }
 
 // openSockets takes the sockets that systemd passed (sd_listen_fds(3)), and
-// opens those that are wanted and were not passed. A datagram socket is STUN's;
-// a stream is signaling's, unless its FileDescriptorName is http or metrics.
+// opens those that are wanted and were not passed. Datagram sockets are STUN's,
+// two at most; a stream is signaling's, unless its FileDescriptorName is http or metrics.
 func openSockets(ctx context.Context, o signalOptions) (_ *sockets, err error) {
 	s := &sockets{}
 	defer func() {
@@ -53,7 +53,7 @@ func openSockets(ctx context.Context, o signalOptions) (_ *sockets, err error) {
 			return nil, listenFailure(err, "--metrics")
 		}
 	}
-	if s.stun == nil && o.stun != "none" {
+	if len(s.stun) == 0 && o.stun != "none" {
 		if s.stun, err = listenSTUN(o.stun); err != nil {
 			return nil, listenFailure(err, "--stun")
 		}
@@ -80,11 +80,11 @@ func (s *sockets) adopt(f *os.File) error {
 		return fmt.Errorf("the passed socket %q is of no use: %w", f.Name(), err)
 	}
 	udp, ok := pc.(*net.UDPConn)
-	if !ok || s.stun != nil {
+	if !ok || len(s.stun) == 2 {
 		pc.Close()
-		return fmt.Errorf("the passed socket %q is of no use: one UDP socket is enough, for STUN", f.Name())
+		return fmt.Errorf("the passed socket %q is of no use: two UDP sockets are enough, for STUN", f.Name())
 	}
-	s.stun = udp
+	s.stun = append(s.stun, udp)
 	return nil
 }
 
@@ -94,17 +94,41 @@ func (s *sockets) close() {
 			l.Close()
 		}
 	}
-	if s.stun != nil {
-		s.stun.Close()
+	for _, c := range s.stun {
+		c.Close()
 	}
 }
 
-func listenSTUN(addr string) (*net.UDPConn, error) {
+// listenSTUN opens the port of addr, and, if it can be had, the one after it: with two
+// ports clients can tell what kind of NAT they are behind.
+func listenSTUN(addr string) ([]*net.UDPConn, error) {
 	ua, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
 		return nil, err
 	}
-	return net.ListenUDP("udp", ua)
+	first, err := net.ListenUDP("udp", ua)
+	if err != nil {
+		return nil, err
+	}
+	// The address as it was bound: "[::]" is not what ":3478" resolves to.
+	next := *first.LocalAddr().(*net.UDPAddr)
+	if next.Port++; ua.Port == 0 {
+		next.Port = 0
+	}
+	second, err := net.ListenUDP("udp", &next)
+	if err != nil {
+		return []*net.UDPConn{first}, nil
+	}
+	return []*net.UDPConn{first, second}, nil
+}
+
+// stunPorts are the ports on which STUN is answered.
+func (s *sockets) stunPorts() []uint16 {
+	var ports []uint16
+	for _, c := range s.stun {
+		ports = append(ports, c.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+	}
+	return ports
 }
 
 // listenFailure explains why a port cannot be had.

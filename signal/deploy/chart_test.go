@@ -77,7 +77,7 @@ func TestChartLint(t *testing.T) {
 func TestChart(t *testing.T) {
 	need(t, "helm")
 	objects, text, err := render(t, "--set", "authorizedKeys[0]="+aliceKey, "--set", "gate=all", "--set", "metrics.serviceMonitor=true",
-		"--set", "stun.public=stun.example.org:3478", "--set", "service.tlsSecret=tls")
+		"--set", "stun.public=stun.example.org:3478\\,3479", "--set", "service.tlsSecret=tls")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -115,7 +115,7 @@ func TestChart(t *testing.T) {
 	}
 	for _, want := range []string{
 		"--authorized-keys=/etc/pairterm-keys/authorized_keys", "--gate=all", "--name=signal.example.org",
-		"--stun-public=stun.example.org:3478", "--trusted-proxy=10.0.0.0/8", "--tls-cert=/etc/pairterm-tls/tls.crt", "--metrics=:9090",
+		"--stun-public=stun.example.org:3478,3479", "--trusted-proxy=10.0.0.0/8", "--tls-cert=/etc/pairterm-tls/tls.crt", "--metrics=:9090",
 	} {
 		if !strings.Contains(" "+strings.Join(line, " ")+" ", " "+want+" ") {
 			t.Errorf("the server is not told %s but %q", want, line)

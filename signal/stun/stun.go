@@ -2,6 +2,11 @@
 // whoever asks under which address the question came, so that two machines
 // behind routers can find each other without a third party's server.
 //
+// With two ports it also tells what the routers in between do: a question to one of
+// them may ask for the answer from the other (CHANGE-REQUEST, RFC 5780), which only
+// gets through a router that lets anybody in. Which ports there are, the signaling
+// server tells; no answer does, since addresses in it would make it larger.
+//
 // Nothing else of STUN is answered: no authentication, no TCP, no alternate
 // addresses, no indications. Datagrams that are not binding requests, well
 // formed to the last byte, are dropped without a word. An answer is 12 bytes
@@ -25,8 +30,12 @@ import (
 	"github.com/pairterm/pairterm/signal/internal/ratelimit"
 )
 
-// DefaultPort is STUN's UDP port.
-const DefaultPort = 3478
+// DefaultPort is STUN's UDP port, and AlternatePort the one next to it from which
+// answers may be asked for.
+const (
+	DefaultPort   = 3478
+	AlternatePort = 3479
+)
 
 // Rate is a token bucket.
 type Rate = ratelimit.Rate
@@ -77,11 +86,12 @@ func New(l Limits) *Server {
 
 // Run answers requests on the sockets until ctx ends, when it returns nil, or
 // a socket fails for good. It closes the sockets, and returns when all its
-// goroutines are gone.
+// goroutines are gone. Each answers for another one of the same address that
+// has another port, if a request asks for that.
 func (s *Server) Run(ctx context.Context, conns ...*net.UDPConn) error {
 	g, gctx := errgroup.WithContext(ctx)
 	for _, c := range conns {
-		g.Go(func() error { return s.serve(gctx, c) })
+		g.Go(func() error { return s.serve(gctx, c, alternate(conns, c)) })
 	}
 	g.Go(func() error {
 		<-gctx.Done()
@@ -106,7 +116,18 @@ func (s *Server) Stats() Stats {
 // with a few attributes fits into the smallest MTU of IPv6 many times.
 const maxRequest = 576 + 1
 
-func (s *Server) serve(ctx context.Context, c *net.UDPConn) error {
+// alternate gives the socket that differs from c in its port only, nil if there is none.
+func alternate(conns []*net.UDPConn, c *net.UDPConn) *net.UDPConn {
+	own := c.LocalAddr().(*net.UDPAddr).AddrPort()
+	for _, o := range conns {
+		if a := o.LocalAddr().(*net.UDPAddr).AddrPort(); a.Addr() == own.Addr() && a.Port() != own.Port() {
+			return o
+		}
+	}
+	return nil
+}
+
+func (s *Server) serve(ctx context.Context, c, other *net.UDPConn) error {
 	in := make([]byte, maxRequest)
 	out := make([]byte, 0, 64)
 	failures := 0
@@ -124,28 +145,38 @@ func (s *Server) serve(ctx context.Context, c *net.UDPConn) error {
 			continue
 		}
 		failures = 0
-		if out = s.answer(out[:0], in[:n], from, time.Now()); len(out) > 0 {
-			_, _ = c.WriteToUDPAddrPort(out, from) // UDP: whoever gets none asks again
+		var moved bool
+		if out, moved = s.answer(out[:0], in[:n], from, other != nil, time.Now()); len(out) == 0 {
+			continue
 		}
+		by := c
+		if moved {
+			by = other
+		}
+		_, _ = by.WriteToUDPAddrPort(out, from) // UDP: whoever gets none asks again
 	}
 }
 
-// answer appends the answer to a datagram to out, if it deserves one.
-func (s *Server) answer(out, in []byte, from netip.AddrPort, now time.Time) []byte {
+// answer appends the answer to a datagram to out, if it deserves one. moved tells that
+// it is to come from the other port, if there is one.
+func (s *Server) answer(out, in []byte, from netip.AddrPort, other bool, now time.Time) (_ []byte, moved bool) {
 	req, ok := parse(in)
 	if !ok || from.Port() == 0 {
 		s.ignored.Add(1)
-		return out
+		return out, false
 	}
 	if !s.addresses.Allow(from.Addr(), now, 1) || !s.all.Allow(netip.IPv6Unspecified(), now, 1) {
 		s.limited.Add(1)
-		return out
+		return out, false
 	}
 	s.answered.Add(1)
-	return req.appendAnswer(out, from)
+	if req.change&^changePort != 0 || req.change != 0 && !other {
+		req.unknown = append(req.unknown, attrChangeRequest)
+	}
+	return req.appendAnswer(out, from), req.change != 0 && len(req.unknown) == 0
 }
 
-// RFC 8489, section 5 and 14, and RFC 8445, section 16.1 (ICE).
+// RFC 8489, section 5 and 14, RFC 8445, section 16.1 (ICE), and RFC 5780, section 7.2.
 const (
 	headerLen   = 20
 	magicCookie = 0x2112A442
@@ -154,18 +185,24 @@ const (
 	bindingSuccess = 0x0101
 	bindingError   = 0x0111
 
+	attrChangeRequest     = 0x0003
 	attrErrorCode         = 0x0009
 	attrUnknownAttributes = 0x000A
 	attrXORMappedAddress  = 0x0020
 	comprehensionOptional = 0x8000
 )
 
-// maxUnknown is how many unknown attributes an answer names.
-const maxUnknown = 4
+// changePort is the bit of CHANGE-REQUEST that asks for the answer from the other
+// port. The other bit asks for another address, and we have one only.
+const changePort = 0x2
+
+// maxUnknown is how many unknown attributes an answer names, beside CHANGE-REQUEST.
+const maxUnknown = 3
 
 // request is what an answer depends on.
 type request struct {
 	id      [12]byte // transaction id
+	change  uint32   // flags of CHANGE-REQUEST
 	unknown []uint16 // attributes that ask to be understood and are not
 }
 
@@ -185,14 +222,20 @@ func parse(b []byte) (request, bool) {
 			return request{}, false
 		}
 		typ, n := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
-		n = 4 + (n+3)&^3 // padded to 32 bits
-		if n > len(b) {
+		padded := 4 + (n+3)&^3 // to 32 bits
+		if padded > len(b) {
 			return request{}, false
 		}
-		if typ < comprehensionOptional && !understood(typ) && len(req.unknown) < maxUnknown {
+		switch {
+		case typ == attrChangeRequest:
+			if n != 4 {
+				return request{}, false
+			}
+			req.change = binary.BigEndian.Uint32(b[4:])
+		case typ < comprehensionOptional && !understood(typ) && len(req.unknown) < maxUnknown:
 			req.unknown = append(req.unknown, typ)
 		}
-		b = b[n:]
+		b = b[padded:]
 	}
 	return req, true
 }
