@@ -163,6 +163,7 @@ func (h *Host[S]) Run(ctx context.Context) error {
 		case <-time.After(observeTimeout): // it is stuck, and no reason not to end
 		}
 	}()
+	h.running.Go(func() { h.lookAround(ctx) })
 	var err error
 	for {
 		var pipe net.Conn
@@ -359,6 +360,15 @@ func (h *Host[S]) prepare(ctx context.Context) {
 			h.cfg.Log.Debug("no answer of a STUN server", "err", err)
 		}
 	})
+	h.running.Go(func() { h.lookAround(ctx) })
+}
+
+// lookAround finds out what the NATs in front of the host do, for guests to whom no path
+// will be found.
+func (h *Host[S]) lookAround(ctx context.Context) {
+	if _, err := h.cfg.Transport.NAT(ctx); err != nil {
+		h.cfg.Log.Debug("NAT unknown", "err", err)
+	}
 }
 
 // resumable is tunnel.Host's Resume. Who would not be let in any more is not

@@ -9,6 +9,10 @@
 //	l, err := t.Dial(ctx, signaler)
 //	err = l.Control().Send(hello)
 //
+// [Transport.NAT] finds out what the NATs and firewalls in front of this machine do. The
+// two ends of a link being set up tell each other, so that where no path is found a
+// [*PathError] says why, for both sides.
+//
 // Obligations: every channel of a link must be read all the time, because the
 // channels share one receive window, and one that is not read stops the others.
 // Close links and, at the end, the transport; Close waits for what they started.

@@ -54,6 +54,9 @@ type PathError struct {
 	Tried []Attempt
 	// Mappings are the answers of the STUN servers.
 	Mappings []Mapping
+	// NAT is what the NATs of this machine do, PeerNAT what the peer says of its own; nil
+	// where that is not known.
+	NAT, PeerNAT *NATReport
 	// Refused is how many of the peer's candidates were not tried, because they
 	// pointed where a peer has no business.
 	Refused int

@@ -47,6 +47,19 @@ func (s *setup) gather(ctx context.Context) {
 	s.out <- EndOfCandidates{} // there is room
 }
 
+// report tells the peer what the NATs in front of this machine do, for the case that there
+// is no path. It holds up nothing.
+func (s *setup) report(ctx context.Context) {
+	r, err := s.link.transport.NAT(ctx)
+	if err != nil {
+		return // the link is up, or the search is over
+	}
+	s.mu.Lock()
+	s.localNAT = &r
+	s.mu.Unlock()
+	s.out <- r // there is room
+}
+
 // found queues one of our addresses, unless it is there already or there are too many.
 func (s *setup) found(c Candidate) {
 	if c.validate() != nil {

@@ -21,11 +21,13 @@ const (
 	stunSuccess     = 0x0100
 	stunError       = 0x0110
 	stunMaxUsername = 513 // bytes, RFC 8489 section 14.3
+	stunChangePort  = 0x2 // flag of CHANGE-REQUEST, RFC 5780 section 7.2
 )
 
 // STUN attributes whose shape is checked (IANA stun-parameters).
 const (
 	attrMappedAddress      = 0x0001
+	attrChangeRequest      = 0x0003
 	attrUsername           = 0x0006
 	attrMessageIntegrity   = 0x0008
 	attrErrorCode          = 0x0009
@@ -51,6 +53,7 @@ type stunInfo struct {
 	transaction [12]byte
 	username    []byte // nil without the attribute
 	mapped      []byte // the value of XOR-MAPPED-ADDRESS, nil without it
+	other       []byte // the value of OTHER-ADDRESS, nil without it
 }
 
 // looksLikeSTUN is pion's idea of what is a STUN message, which is broader than that
@@ -107,6 +110,8 @@ func vetSTUN(b []byte) (info stunInfo, ok bool) {
 			info.username = value
 		case attrXORMappedAddress:
 			info.mapped = value
+		case attrOtherAddress:
+			info.other = value
 		}
 		rest = rest[4+padded:]
 	}

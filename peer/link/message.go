@@ -19,12 +19,25 @@ import (
 //	4–32 ufrag             4 or 16 address
 //	1  length of pwd
 //	22–64 pwd
+//
+//	NAT report
+//	1  kind, 128
+//	1  version, 1
+//	15 see nat.go
 const (
 	kindDescription     = 1
 	kindCandidate       = 2
 	kindEndOfCandidates = 3
 
+	// Kinds from here on say nothing that a link needs: who does not know one ignores it.
+	kindOptional  = 128
+	kindNATReport = 128
+
 	messageVersion = 1
+	reportVersion  = 1
+
+	// maxOptional bounds the optional messages of one link.
+	maxOptional = 16
 
 	// MaxMessageSize bounds the encoding of any message, in bytes.
 	MaxMessageSize = 3 + 32 + 1 + maxUfrag + 1 + maxPwd
@@ -36,13 +49,32 @@ const (
 )
 
 // Message is what the two ends of a link being set up tell each other: a
-// [Description] first, then [Candidate]s as they are found, then [EndOfCandidates].
+// [Description] first, then [Candidate]s as they are found, then [EndOfCandidates]. A
+// [NATReport] may come at any time after the description.
 type Message interface {
 	// AppendBinary appends the encoding of a valid message to b, or returns the
 	// reason why it is not valid.
 	AppendBinary(b []byte) ([]byte, error)
 	// validate reports why the message may not be sent or used.
 	validate() error
+}
+
+// Unknown is a message that a later version sends, and that may be ignored.
+type Unknown []byte
+
+func (u Unknown) validate() error {
+	if len(u) == 0 || len(u) > MaxMessageSize || u[0] < kindOptional || u[0] == kindNATReport {
+		return fmt.Errorf("%w: no optional message", ErrProtocol)
+	}
+	return nil
+}
+
+// AppendBinary implements [Message].
+func (u Unknown) AppendBinary(b []byte) ([]byte, error) {
+	if err := u.validate(); err != nil {
+		return b, err
+	}
+	return append(b, u...), nil
 }
 
 // Setup is the DTLS role that an end offers to take (RFC 4145, RFC 8842).
@@ -138,7 +170,12 @@ func ParseMessage(b []byte) (Message, error) {
 		m, ok = parseCandidate(body)
 	case kindEndOfCandidates:
 		m, ok = EndOfCandidates{}, len(body) == 0
+	case kindNATReport:
+		m, ok = parseNATReport(body)
 	default:
+		if kind >= kindOptional && len(b) <= MaxMessageSize {
+			return Unknown(append([]byte(nil), b...)), nil
+		}
 		return nil, fmt.Errorf("%w: unknown message kind %d", ErrProtocol, kind)
 	}
 	if !ok {

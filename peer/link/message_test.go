@@ -31,10 +31,29 @@ func testCandidates() []Candidate {
 	}
 }
 
+// testReport has everything in it that is sent.
+func testReport() NATReport {
+	return NATReport{
+		V4: NAT{Address: true, Asked: true, Answered: true, Mapping: MappingAddressPortDependent, Filtering: FilteringPortDependent,
+			Hairpin: HairpinNo, Externals: 255, Delta: -maxDelta},
+		V6:          NAT{Preserved: true, Mapping: MappingNone, Filtering: FilteringOpen, Hairpin: HairpinYes, Delta: maxDelta},
+		PortMapping: PortMappingMade,
+	}
+}
+
+// rawReport encodes a report that need not be valid.
+func rawReport(r NATReport) []byte {
+	b := []byte{kindNATReport, reportVersion}
+	for _, n := range []NAT{r.V4, r.V6} {
+		b = append(b, natFlagAsked, byte(n.Mapping), byte(n.Filtering), byte(n.Hairpin), byte(n.Externals), byte(uint16(n.Delta)>>8), byte(n.Delta))
+	}
+	return append(b, byte(r.PortMapping))
+}
+
 func TestMessageRoundTrip(t *testing.T) {
 	long := testDescription()
 	long.Ufrag, long.Pwd = strings.Repeat("u", maxUfrag), strings.Repeat("p", maxPwd)
-	msgs := []Message{testDescription(), long, EndOfCandidates{}}
+	msgs := []Message{testDescription(), long, EndOfCandidates{}, NATReport{}, testReport(), Unknown{255, 1, 2}}
 	for _, c := range testCandidates() {
 		msgs = append(msgs, c)
 	}
@@ -56,6 +75,7 @@ func TestMessageRoundTrip(t *testing.T) {
 // What is not valid can neither be made nor read.
 func TestMessageInvalid(t *testing.T) {
 	with := func(f func(*Description)) Description { d := testDescription(); f(&d); return d }
+	report := func(f func(*NATReport)) NATReport { r := testReport(); f(&r); return r }
 	cand := func(f func(*Candidate)) Candidate { c := testCandidates()[0]; f(&c); return c }
 	for name, m := range map[string]Message{
 		"no setup":         with(func(d *Description) { d.Setup = 0 }),
@@ -70,6 +90,14 @@ func TestMessageInvalid(t *testing.T) {
 		"space in pwd":     with(func(d *Description) { d.Pwd = "01234567890 12345678901" }),
 		"NUL in ufrag":     with(func(d *Description) { d.Ufrag = "abcd\x00" }),
 		"unicode in ufrag": with(func(d *Description) { d.Ufrag = "абвг" }),
+
+		"mapping 5":          report(func(r *NATReport) { r.V4.Mapping = maxMapping + 1 }),
+		"filtering 3":        report(func(r *NATReport) { r.V6.Filtering = maxFiltering + 1 }),
+		"hairpin 3":          report(func(r *NATReport) { r.V4.Hairpin = maxHairpin + 1 }),
+		"step of 65":         report(func(r *NATReport) { r.V4.Delta = maxDelta + 1 }),
+		"step of -65":        report(func(r *NATReport) { r.V4.Delta = -maxDelta - 1 }),
+		"port mapping 4":     report(func(r *NATReport) { r.PortMapping = maxPortMapping + 1 }),
+		"unknown and needed": Unknown{kindOptional - 1},
 
 		"candidate type 0":      cand(func(c *Candidate) { c.Type = 0 }),
 		"candidate type 5":      cand(func(c *Candidate) { c.Type = 5 }),
@@ -92,6 +120,10 @@ func TestMessageInvalid(t *testing.T) {
 			raw = append([]byte{kindDescription, messageVersion, byte(m.Setup)}, m.Fingerprint[:]...)
 			raw = append(append(raw, byte(len(m.Ufrag))), m.Ufrag...)
 			raw = append(append(raw, byte(len(m.Pwd))), m.Pwd...)
+		case NATReport:
+			raw = rawReport(m)
+		case Unknown:
+			raw = m
 		case Candidate:
 			a := m.Addr.Addr().AsSlice()
 			raw = []byte{kindCandidate, byte(m.Type), byte(m.Transport), byte(m.Priority >> 24), byte(m.Priority >> 16), byte(m.Priority >> 8), byte(m.Priority), byte(m.Addr.Port() >> 8), byte(m.Addr.Port())}
@@ -115,7 +147,11 @@ func TestParseMessageMalformed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, whole := range [][]byte{d, c, {kindEndOfCandidates}} {
+	r, err := testReport().AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, whole := range [][]byte{d, c, {kindEndOfCandidates}, r} {
 		for n := range whole {
 			if m, err := ParseMessage(whole[:n]); !errors.Is(err, ErrProtocol) {
 				t.Errorf("%x cut to %d bytes: %+v, %v", whole, n, m, err)
@@ -127,7 +163,7 @@ func TestParseMessageMalformed(t *testing.T) {
 	}
 	newer := bytes.Clone(d)
 	newer[1]++
-	for _, b := range [][]byte{newer, {0}, {4}, {255}} {
+	for _, b := range [][]byte{newer, {0}, {4}, {127}, append([]byte{255}, make([]byte, MaxMessageSize)...)} {
 		if m, err := ParseMessage(b); !errors.Is(err, ErrProtocol) {
 			t.Errorf("%x: %+v, %v", b, m, err)
 		}
@@ -137,7 +173,7 @@ func TestParseMessageMalformed(t *testing.T) {
 // Reading and writing are inverses, and what was read is safe for pion: the SDP made of
 // it holds exactly what was in it, and the candidate line too.
 func FuzzParseMessage(f *testing.F) {
-	seeds := []Message{testDescription(), EndOfCandidates{}}
+	seeds := []Message{testDescription(), EndOfCandidates{}, testReport(), Unknown{200}}
 	for _, c := range testCandidates() {
 		seeds = append(seeds, c)
 	}

@@ -90,7 +90,8 @@ type mux struct {
 	conns   map[connKey]*muxConn
 	routes  map[netip.AddrPort]*route
 	queries map[[12]byte]chan<- stunAnswer
-	learned map[netip.AddrPort]learned // by the server's address
+	learned map[netip.AddrPort]learned   // by the server's address
+	catches map[[12]byte]chan<- struct{} // requests that another mux of ours has thrown
 	closed  bool
 }
 
@@ -130,6 +131,7 @@ func newMux(socks [families]udpSocket, primary func() [families]netip.Addr, coun
 		routes:   make(map[netip.AddrPort]*route),
 		queries:  make(map[[12]byte]chan<- stunAnswer),
 		learned:  make(map[netip.AddrPort]learned),
+		catches:  make(map[[12]byte]chan<- struct{}),
 	}
 }
 
@@ -204,10 +206,28 @@ func (m *mux) inbound(b []byte, from netip.AddrPort) {
 			}
 			return
 		}
-		m.counters.strangers.Add(1)
+		if !m.caught(info) {
+			m.counters.strangers.Add(1)
+		}
 		return
 	}
 	m.answer(info, b, from)
+}
+
+// caught notes a request that another mux of this machine has thrown here, and reports
+// whether it is one.
+func (m *mux) caught(info stunInfo) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.catches[info.transaction]
+	if c == nil {
+		return false
+	}
+	select {
+	case c <- struct{}{}:
+	default: // caught already
+	}
+	return true
 }
 
 // claim is the outcome of a check.

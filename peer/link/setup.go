@@ -61,7 +61,7 @@ func (t *Transport) connect(ctx context.Context, sig Signaler, m *mux, tcp *tcpM
 	s := &setup{
 		link:      l,
 		sig:       sig,
-		out:       make(chan Message, maxCandidates+2),
+		out:       make(chan Message, maxCandidates+3),
 		described: make(chan struct{}),
 		failed:    make(chan error, 2),
 		begin:     time.Now(),
@@ -134,11 +134,13 @@ type setup struct {
 	described chan struct{} // closed when the peer's description has been applied
 	failed    chan error    // room for one of each goroutine that may fail
 
-	mu       sync.Mutex
-	local    []Candidate
-	remote   []Candidate
-	refused  int
-	mappings []Mapping
+	mu        sync.Mutex
+	local     []Candidate
+	remote    []Candidate
+	refused   int
+	mappings  []Mapping
+	localNAT  *NATReport // nil until known
+	remoteNAT *NATReport // nil until the peer has told
 }
 
 // run returns when the channels are open, or why they will not be. All that it started
@@ -158,6 +160,7 @@ func (s *setup) run(ctx context.Context) error {
 	wg.Go(func() { s.send(sctx) })
 	wg.Go(func() { s.receive(sctx) })
 	wg.Go(func() { s.gather(sctx) })
+	wg.Go(func() { s.report(sctx) })
 	wg.Go(func() { s.retry(sctx) })
 	if s.link.dialed {
 		wg.Go(func() { s.hasten(sctx) })
@@ -226,6 +229,8 @@ func (s *setup) noPath(cause error) error {
 	e := &PathError{
 		Local:    s.local,
 		Mappings: s.mappings,
+		NAT:      s.localNAT,
+		PeerNAT:  s.remoteNAT,
 		Refused:  s.refused,
 		Elapsed:  time.Since(s.begin),
 		Cause:    cause,
@@ -273,15 +278,13 @@ func (s *setup) send(ctx context.Context) {
 			}
 			return
 		}
-		if _, last := m.(EndOfCandidates); last {
-			return
-		}
 	}
 }
 
-// receive applies what the peer sends, up to the end of its candidates.
+// receive applies what the peer sends.
 func (s *setup) receive(ctx context.Context) {
-	for n := 0; ; n++ {
+	optional, ended := 0, false
+	for n := 0; ; {
 		m, err := s.sig.Recv(ctx)
 		if err != nil {
 			switch {
@@ -295,10 +298,26 @@ func (s *setup) receive(ctx context.Context) {
 			}
 			return
 		}
-		if _, last := m.(EndOfCandidates); last && n > 0 {
-			return
+		switch m := m.(type) {
+		case NATReport:
+			s.mu.Lock()
+			s.remoteNAT = &m
+			s.mu.Unlock()
+			optional++
+		case Unknown:
+			optional++
+		default:
+			if ended {
+				err = fmt.Errorf("%w: %T after the end of candidates", ErrProtocol, m)
+			} else if _, ended = m.(EndOfCandidates); !ended || n == 0 {
+				err = s.apply(m, n)
+			}
+			n++
 		}
-		if err := s.apply(m, n); err != nil {
+		if optional > maxOptional {
+			err = fmt.Errorf("%w: more than %d optional messages", ErrProtocol, maxOptional)
+		}
+		if err != nil {
 			s.failed <- err
 			return
 		}

@@ -26,22 +26,38 @@ var stunPauses = []time.Duration{
 // errNoSTUNAnswer reports a STUN server that did not answer.
 var errNoSTUNAnswer = errors.New("no answer from the STUN server")
 
+// errSTUNRefused reports a STUN server that does not do what was asked.
+var errSTUNRefused = errors.New("refused by the STUN server")
+
 // stunAnswer is what came back from a STUN server.
 type stunAnswer struct {
 	from, mapped netip.AddrPort
+	refused      bool   // it does not do what was asked
+	other        uint16 // another port on which it answers, 0 if it did not say
 }
 
-// appendBindingRequest appends a Binding request without attributes.
-func appendBindingRequest(b []byte, transaction [12]byte) []byte {
+// appendBindingRequest appends a Binding request, with CHANGE-REQUEST (RFC 5780 section
+// 7.2) if the answer is to come from another port.
+func appendBindingRequest(b []byte, transaction [12]byte, change bool) []byte {
 	b = binary.BigEndian.AppendUint16(b, stunBinding|stunRequest)
-	b = binary.BigEndian.AppendUint16(b, 0)
+	var attributes []byte
+	if change {
+		attributes = binary.BigEndian.AppendUint16(attributes, attrChangeRequest)
+		attributes = binary.BigEndian.AppendUint16(attributes, 4)
+		attributes = binary.BigEndian.AppendUint32(attributes, stunChangePort)
+	}
+	b = binary.BigEndian.AppendUint16(b, uint16(len(attributes)))
 	b = binary.BigEndian.AppendUint32(b, stunCookie)
-	return append(b, transaction[:]...)
+	b = append(b, transaction[:]...)
+	return append(b, attributes...)
 }
 
 // parseSTUNAnswer reads XOR-MAPPED-ADDRESS (RFC 8489 section 14.2) of a vetted
 // message.
 func parseSTUNAnswer(info stunInfo, from netip.AddrPort) (stunAnswer, bool) {
+	if info.class == stunError {
+		return stunAnswer{from: from, refused: true}, true
+	}
 	v := info.mapped
 	if info.class != stunSuccess || v == nil {
 		return stunAnswer{}, false
@@ -56,51 +72,102 @@ func parseSTUNAnswer(info stunInfo, from netip.AddrPort) (stunAnswer, bool) {
 	addr, ok := netip.AddrFromSlice(raw)
 	port := binary.BigEndian.Uint16(v[2:]) ^ stunCookie>>16
 	a := stunAnswer{from: from, mapped: netip.AddrPortFrom(addr.Unmap(), port)}
+	if info.other != nil {
+		a.other = binary.BigEndian.Uint16(info.other[2:])
+	}
 	return a, ok && port != 0 && !addr.IsUnspecified()
 }
 
-// ask sends a Binding request to a STUN server from the socket that carries links,
-// so that the mapping it learns of is theirs. Answers that do not come from the
-// server's address, with the transaction's random number, are ignored.
-func (m *mux) ask(ctx context.Context, server netip.AddrPort) (netip.AddrPort, error) {
-	s := m.socks[familyOf(server.Addr())]
-	if s == nil {
-		return netip.AddrPort{}, fmt.Errorf("no socket for %v", server)
-	}
-	var tx [12]byte
-	_, _ = rand.Read(tx[:]) // never fails
-	answers := make(chan stunAnswer, 1)
-	m.mu.Lock()
-	m.queries[tx] = answers
-	m.mu.Unlock()
-	defer func() {
-		m.mu.Lock()
-		delete(m.queries, tx)
-		m.mu.Unlock()
-	}()
+// inquiry is a Binding request to a STUN server, repeated until it is answered.
+type inquiry struct {
+	mux     *mux
+	sock    udpSocket
+	to      netip.AddrPort
+	change  bool // the answer is asked for from another port
+	tx      [12]byte
+	answers chan stunAnswer
+}
 
-	question := appendBindingRequest(make([]byte, 0, stunHeaderSize), tx)
-	for _, pause := range stunPauses {
-		if _, err := s.WriteToUDPAddrPort(question, server); err != nil {
-			return netip.AddrPort{}, err
+// inquire sends a Binding request for the first time, from the socket that carries
+// links. answer must be called next.
+func (m *mux) inquire(to netip.AddrPort, change bool) (*inquiry, error) {
+	s := m.socks[familyOf(to.Addr())]
+	if s == nil {
+		return nil, fmt.Errorf("no socket for %v", to)
+	}
+	i := &inquiry{mux: m, sock: s, to: to, change: change, answers: make(chan stunAnswer, 4)}
+	_, _ = rand.Read(i.tx[:]) // never fails
+	m.mu.Lock()
+	m.queries[i.tx] = i.answers
+	m.mu.Unlock()
+	if err := i.send(); err != nil {
+		i.forget()
+		return nil, err
+	}
+	return i, nil
+}
+
+func (i *inquiry) send() error {
+	_, err := i.sock.WriteToUDPAddrPort(appendBindingRequest(make([]byte, 0, stunHeaderSize+8), i.tx, i.change), i.to)
+	return err
+}
+
+func (i *inquiry) forget() {
+	i.mux.mu.Lock()
+	delete(i.mux.queries, i.tx)
+	i.mux.mu.Unlock()
+}
+
+// fits reports whether an answer comes from where it was asked for.
+func (i *inquiry) fits(a stunAnswer) bool {
+	if !i.change || a.refused {
+		return a.from == i.to
+	}
+	return a.from.Addr() == i.to.Addr() && a.from.Port() != i.to.Port()
+}
+
+// answer waits for the answer, and repeats the question after each of the pauses but the
+// last. Answers that do not come from the server's address, with the transaction's random
+// number, are ignored.
+func (i *inquiry) answer(ctx context.Context, pauses []time.Duration) (stunAnswer, error) {
+	defer i.forget()
+	for n, pause := range pauses {
+		if n > 0 {
+			if err := i.send(); err != nil {
+				return stunAnswer{}, err
+			}
 		}
 		timer := time.NewTimer(pause)
 		for waiting := true; waiting; {
 			select {
-			case a := <-answers:
-				if a.from == server {
-					timer.Stop()
-					return a.mapped, nil
+			case a := <-i.answers:
+				if !i.fits(a) {
+					continue
 				}
+				timer.Stop()
+				if a.refused {
+					return stunAnswer{}, errSTUNRefused
+				}
+				return a, nil
 			case <-timer.C:
 				waiting = false
 			case <-ctx.Done():
 				timer.Stop()
-				return netip.AddrPort{}, ctx.Err()
+				return stunAnswer{}, ctx.Err()
 			}
 		}
 	}
-	return netip.AddrPort{}, errNoSTUNAnswer
+	return stunAnswer{}, errNoSTUNAnswer
+}
+
+// ask asks a STUN server for the address of the socket that carries links.
+func (m *mux) ask(ctx context.Context, server netip.AddrPort) (netip.AddrPort, error) {
+	i, err := m.inquire(server, false)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	a, err := i.answer(ctx, stunPauses)
+	return a.mapped, err
 }
 
 // parseSTUNServer checks a server of the configuration: host:port, with or without

@@ -99,7 +99,9 @@ type Transport struct {
 	counters muxCounters
 	pending  chan struct{} // has a slot for each link being accepted
 
-	running sync.WaitGroup // links, from their making until they are torn down
+	running sync.WaitGroup  // links, from their making until they are torn down; discoveries
+	life    context.Context // until Close
+	endLife context.CancelFunc
 
 	mu       sync.Mutex
 	closed   bool
@@ -107,6 +109,9 @@ type Transport struct {
 	prepared *prepared // for the next Dial; nil if there is none
 	mapped   []netip.AddrPort
 	links    map[*Link]struct{}
+
+	nat         natState
+	portMapping PortMapping
 }
 
 // listener is what accepted links share.
@@ -145,6 +150,7 @@ func NewTransport(cfg Config) (*Transport, error) {
 	}
 	var err error
 	t.net, err = newNetwork(cfg.Net, cfg.Loopback)
+	t.life, t.endLife = context.WithCancel(context.Background())
 	return t, err
 }
 
@@ -210,9 +216,12 @@ type prepared struct {
 }
 
 // Prepare opens the sockets of the next Dial and asks the STUN servers already, which
-// saves that Dial a round trip to them. It returns at once, and nothing is lost by
+// saves that Dial a round trip to them, and begins what [Transport.NAT] does. It returns at once, and nothing is lost by
 // calling it in vain. A second call before the Dial does nothing.
 func (t *Transport) Prepare() error {
+	if _, err := t.startNAT(); err != nil {
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -317,6 +326,7 @@ func (t *Transport) Close() error {
 		return nil
 	}
 	t.closed = true
+	t.endLife()
 	l, p := t.listener, t.prepared
 	for link := range t.links {
 		link.fail(net.ErrClosed)

@@ -20,6 +20,7 @@ import (
 // Run in a synctest bubble, its minutes take milliseconds.
 type wan struct {
 	guest, host *vnet.Net
+	internet    *vnet.Router
 	// lose, if set, decides for each packet on the internet whether it is lost.
 	lose atomic.Pointer[func() bool]
 }
@@ -34,6 +35,7 @@ func newWAN(t *testing.T, oneWay time.Duration, nat *vnet.NATType) *wan {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.internet = internet
 	internet.AddChunkFilter(func(vnet.Chunk) bool {
 		lose := w.lose.Load()
 		return lose == nil || !(*lose)()
