@@ -76,9 +76,9 @@ func (c Config) rules(ip netip.Addr, shift int) string {
 		for p := firstPort; p < firstPort+portShift; p++ {
 			ports = append(ports, fmt.Sprintf("%d : %d", p, p+portShift))
 		}
-		post = append(post, `oifname "wan" meta l4proto udp masquerade to : udp sport map @shifted`)
+		post = append(post, `meta nfproto ipv4 oifname "wan" meta l4proto udp masquerade to : udp sport map @shifted`)
 	}
-	post = append(post, `oifname "wan" `+masquerade)
+	post = append(post, `meta nfproto ipv4 oifname "wan" `+masquerade)
 	if c.NoUDP {
 		forward = append(forward, "meta l4proto udp drop")
 	}

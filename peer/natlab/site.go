@@ -134,13 +134,17 @@ func (s *Site) Forward(port int, m *Machine) {
 // Machine is a computer.
 type Machine struct {
 	*node
-	ipv4 netip.Addr // on the first network that it joined
+	ipv4 netip.Addr // in the first network that it joined
+	ipv6 netip.Addr // likewise
 	devs int
 }
 
 // IPv4 is the machine's own address in the network where it was made, invalid if it has
 // none.
 func (m *Machine) IPv4() netip.Addr { return m.ipv4 }
+
+// IPv6 is its global IPv6 address there, invalid if it has none.
+func (m *Machine) IPv6() netip.Addr { return m.ipv6 }
 
 // Machine adds a computer to the site.
 func (s *Site) Machine(name string) *Machine {
@@ -167,7 +171,7 @@ func (m *Machine) Plug(s *Site) string {
 	if s.router == nil {
 		l, err := m.lab.backbone.connect(m.node, dev, m.lab.backbone.next(true, false))
 		m.lab.check(err)
-		m.noteIPv4(l.ipv4)
+		note(&m.ipv4, l.ipv4)
 		return dev
 	}
 	s.machines++
@@ -180,12 +184,13 @@ func (m *Machine) Plug(s *Site) string {
 	metric := 100 - m.devs
 	commands := []string{"link set " + dev + " up"}
 	if !s.cfg.NoIPv4 {
-		m.noteIPv4(s.lan4(host))
+		note(&m.ipv4, s.lan4(host))
 		commands = append(commands,
 			fmt.Sprintf("addr add %v/24 dev %s", s.lan4(host), dev),
 			fmt.Sprintf("route add default via %v dev %s metric %d", s.lan4(1), dev, metric))
 	}
 	if s.cfg.IPv6 {
+		note(&m.ipv6, s.lan6(host))
 		commands = append(commands,
 			fmt.Sprintf("addr add %v/64 dev %s nodad", s.lan6(host), dev),
 			fmt.Sprintf("route add default via %v dev %s metric %d", s.lan6(1), dev, metric))
@@ -194,9 +199,10 @@ func (m *Machine) Plug(s *Site) string {
 	return dev
 }
 
-func (m *Machine) noteIPv4(a netip.Addr) {
-	if !m.ipv4.IsValid() {
-		m.ipv4 = a
+// note sets the first address.
+func note(first *netip.Addr, a netip.Addr) {
+	if !first.IsValid() {
+		*first = a
 	}
 }
 
