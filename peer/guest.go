@@ -29,6 +29,9 @@ const (
 	raceAfter  = 1500 * time.Millisecond
 	// maxRacers bounds the attempts side by side.
 	maxRacers = 4
+	// noPathPatience is how long the attempts beside one that has found no path may go on.
+	// They are younger, but look for the same thing, and people are to be told within 15 s.
+	noPathPatience = 1500 * time.Millisecond
 	// replaceWithin is for how long an attempt that times out is replaced.
 	replaceWithin = 15 * time.Second
 	// absence is how long a guest that has lost its link believes a server that
@@ -502,7 +505,10 @@ func (g *Guest[S]) race(ctx context.Context, progress func(Stage)) (*session, er
 	next := time.NewTimer(meetWithin)
 	defer next.Stop()
 	again := meetWithin
-	var worst error
+	var (
+		worst  error
+		enough <-chan time.Time // set when one of them has found no path
+	)
 	for {
 		select {
 		case s := <-stages:
@@ -514,14 +520,22 @@ func (g *Guest[S]) race(ctx context.Context, progress func(Stage)) (*session, er
 				next.Reset(again)
 			}
 		case <-next.C:
-			if running < maxRacers {
+			if running < maxRacers && enough == nil {
 				start(false)
 			}
 			next.Reset(again)
+		case <-enough:
+			return nil, worst
 		case r := <-results:
 			running--
 			if r.err == nil {
 				return r.session, nil
+			}
+			if enough == nil && errors.Is(r.err, link.ErrNoPath) {
+				next.Stop() // no more of them
+				t := time.NewTimer(noPathPatience)
+				defer t.Stop()
+				enough = t.C
 			}
 			if worst == nil || errors.Is(r.err, link.ErrNoPath) {
 				worst = r.err
@@ -529,7 +543,7 @@ func (g *Guest[S]) race(ctx context.Context, progress func(Stage)) (*session, er
 			switch {
 			case final(r.err):
 				return nil, r.err
-			case timedOut(r.err) && time.Since(began) < replaceWithin && ctx.Err() == nil:
+			case timedOut(r.err) && enough == nil && time.Since(began) < replaceWithin && ctx.Err() == nil:
 				start(false)
 			case running == 0:
 				return nil, worst

@@ -259,7 +259,11 @@ func (h *Host[S]) serve(ctx context.Context, t *tunnel.Conn) {
 	defer cancel()
 	s, err := h.link(lctx, t)
 	if err != nil {
-		h.observe(Fault{g.info(), err})
+		if ctx.Err() == nil && g.unlinked(err) {
+			h.observe(Fault{g.info(), err})
+		} else {
+			h.cfg.Log.Debug("an attempt at a link failed", "err", err)
+		}
 		return
 	}
 	if !g.bind(s) {

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ type guest[S any] struct {
 	role       keys.Role     // guarded by mu
 	session    *session      // guarded by mu; the present one, or nil
 	path       link.PathInfo // guarded by mu; of the last link that is gone
+	fault      error         // guarded by mu; why there is no link, as far as reported
 	cols, rows int           // guarded by mu; of the guest's window
 }
 
@@ -78,6 +80,20 @@ func (g *guest[S]) lostAt() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.lost
+}
+
+// unlinked notes that an attempt at a link failed, and reports whether that is news. A guest
+// makes several at a time: those that another one has overtaken are none, and of those that
+// fail alike the first one is.
+func (g *guest[S]) unlinked(err error) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	noPath := func(err error) bool { return errors.Is(err, link.ErrNoPath) }
+	if g.session != nil || g.fault != nil && (noPath(g.fault) || !noPath(err)) {
+		return false
+	}
+	g.fault = err
+	return true
 }
 
 // may reports whether the guest's role permits typing.
@@ -284,6 +300,8 @@ func (g *guest[S]) setSession(s *session) {
 	g.session, g.lost = s, time.Time{}
 	if s == nil {
 		g.lost = time.Now()
+	} else {
+		g.fault = nil
 	}
 	g.mu.Unlock()
 	if old != nil {

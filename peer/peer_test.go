@@ -244,6 +244,12 @@ func (n *network) typist(i int) *typist {
 // newNetwork starts a server and a host; both end with the test.
 func newNetwork(t testing.TB) *network {
 	t.Helper()
+	return newNetworkWith(t, link.Config{Loopback: link.LoopbackOnly})
+}
+
+// newNetworkWith does so for a host with links of the given kind.
+func newNetworkWith(t testing.TB, cfg link.Config) *network {
+	t.Helper()
 	n := &network{t: t, allowed: map[string]keys.Role{}, source: &text{subs: map[chan<- struct{}]struct{}{}}}
 	n.changed.L = &n.mu
 	n.server = server.New(server.Config{Limits: server.Limits{
@@ -265,7 +271,7 @@ func newNetwork(t testing.TB) *network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport, err := link.NewTransport(link.Config{Loopback: link.LoopbackOnly})
+	transport, err := link.NewTransport(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,9 +30,25 @@ func describeEvent(e peer.Event) string {
 		}
 		return fmt.Sprintf("%s is gone: %s", e.Guest.Name(), e.Reason)
 	case peer.Fault:
+		if n, ok := asNoPath(e.Err, true); ok {
+			return e.Guest.Name() + ": " + n.notice()
+		}
 		return fmt.Sprintf("%s was let in, and then: %v", e.Guest.Name(), e.Err)
 	}
 	return ""
+}
+
+// elaborate says more about an event, for those who asked for more.
+func elaborate(e peer.Event) []string {
+	f, ok := e.(peer.Fault)
+	if !ok {
+		return nil
+	}
+	n, ok := asNoPath(f.Err, true)
+	if !ok {
+		return nil
+	}
+	return append(n.details(), n.hints()...)
 }
 
 func describeKnock(k peer.Knock) string {

@@ -63,7 +63,7 @@ var adviceTable = []advice{
 	{tunnel.ErrHostKey, exitWrongHost, "check with the host which key it uses, or leave out --host-key"},
 
 	{peer.ErrHostGone, exitLost, "the host has stopped, or its machine is off; join again when it is back"},
-	{link.ErrNoPath, exitNoPath, "both machines sit behind firewalls or NATs that let nothing through: try from another network, with IPv6, or over a VPN"},
+	{link.ErrNoPath, exitNoPath, ""}, // see noPath.hints
 	{link.ErrNoAnswer, exitNoPath, "the host let you in and then fell silent; try again"},
 	{link.ErrHandshake, exitNoPath, "a path was found and too many packets were lost on it; try again"},
 	{link.ErrBusy, exitNoPath, "too many guests are joining at this moment; try again"},
@@ -121,6 +121,9 @@ func hints(err error) []string {
 			hs = append(hs, keys.AuthorizedLine(o.Key, o.Comment))
 		}
 		return hs
+	}
+	if n, ok := asNoPath(err, false); ok {
+		return n.hints()
 	}
 	if a, ok := adviceFor(err); ok {
 		return []string{a.hint}

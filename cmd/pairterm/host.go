@@ -211,6 +211,12 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 		History:   func() []byte { return history(shared) },
 		Observe: func(e peer.Event) {
 			say.info(describeEvent(e))
+			for _, line := range elaborate(e) {
+				log.Info("more", "text", line)
+				if o.verbose {
+					say.info(line)
+				}
+			}
 			if label := markerLabel(e); recorder != nil && label != "" {
 				recorder.Marker(label)
 			}

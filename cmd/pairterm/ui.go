@@ -53,9 +53,14 @@ func (u *ui) soFar() string {
 func (u *ui) infof(format string, args ...any) { u.say("", fmt.Sprintf(format, args...)) }
 func (u *ui) warnf(format string, args ...any) { u.say("warning: ", fmt.Sprintf(format, args...)) }
 
-// error prints err, which may have several lines, and its hints.
+// error prints err, which may have several lines, what is known beside it, and its hints.
 func (u *ui) error(err error) {
 	u.say("error: ", err.Error())
+	if n, ok := asNoPath(err, false); ok {
+		for _, line := range n.details() {
+			u.say("", line)
+		}
+	}
 	for _, h := range hints(err) {
 		u.say("hint: ", h)
 	}
