@@ -183,7 +183,7 @@ func connect(ctx context.Context, serverURL, path string, opts *Options) (*hands
 	defer cancel()
 	tr := &http.Transport{
 		Proxy:                  proxy,
-		DialContext:            opts.DialContext,
+		DialContext:            impatient(opts.DialContext),
 		TLSClientConfig:        opts.TLS,
 		DisableKeepAlives:      true, // one request, one connection
 		DisableCompression:     true,

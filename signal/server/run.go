@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pairterm/pairterm/signal/internal/ratelimit"
+	"github.com/pairterm/pairterm/signal/internal/thin"
 )
 
 // Listen listens on a TCP address as --listen and --signal-listen take it:
@@ -177,6 +178,7 @@ func (l *guardedListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if gc, ok := l.g.admit(c); ok {
+			thin.Set(c)
 			return gc, nil
 		}
 		_ = c.Close()

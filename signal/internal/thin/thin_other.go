@@ -1,0 +1,7 @@
+//go:build !linux
+
+package thin
+
+import "syscall"
+
+func set(syscall.RawConn) {}
