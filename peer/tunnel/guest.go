@@ -31,6 +31,10 @@ type Guest struct {
 	// and OnHold when it waits for a person's word. Either may be nil.
 	OnAuthorizing func(id keys.Identity)
 	OnHold        func(text string)
+	// Instead, if not nil, is asked before a proof is made. What it returns, if
+	// not nil, is shown in place of the proof: another tunnel may have been let
+	// in meanwhile. It may wait, as long as ctx allows.
+	Instead func(ctx context.Context) (*Resumption, error)
 }
 
 // Resumption lets a guest that was admitted before come back without a new
@@ -67,7 +71,7 @@ func (g *Guest) verifyPin(cs tls.ConnectionState) error {
 	return nil
 }
 
-func (g *Guest) handshake(ctx context.Context, c *Conn, resume *Resumption) error {
+func (g *Guest) handshake(ctx context.Context, c *Conn, resumption *Resumption) error {
 	c.tls.SetDeadline(time.Now().Add(openTimeout))
 	if err := c.tls.HandshakeContext(ctx); err != nil {
 		return unmet(err)
@@ -82,12 +86,12 @@ func (g *Guest) handshake(ctx context.Context, c *Conn, resume *Resumption) erro
 		}
 		ids, h.Keys = append(ids, id), append(h.Keys, k)
 	}
-	if resume != nil {
-		mac, err := resumeMAC(c.tls, guestResumeLabel, resume.Secret)
+	if resumption != nil {
+		mac, err := resumeMAC(c.tls, guestResumeLabel, resumption.Secret)
 		if err != nil {
 			return err
 		}
-		h.Guest, h.MAC = resume.Guest[:], mac
+		h.Guest, h.MAC = resumption.Guest[:], mac
 	}
 	if err := c.write(h); err != nil {
 		return unmet(err)
@@ -102,7 +106,7 @@ func (g *Guest) handshake(ctx context.Context, c *Conn, resume *Resumption) erro
 			if int(m.Index) >= len(ids) {
 				return fmt.Errorf("the host asks for key %d of %d", m.Index, len(ids))
 			}
-			if err := g.prove(ctx, c, ids[m.Index]); err != nil {
+			if resumption, err = g.answer(ctx, c, ids[m.Index]); err != nil {
 				return err
 			}
 		case hold:
@@ -113,7 +117,7 @@ func (g *Guest) handshake(ctx context.Context, c *Conn, resume *Resumption) erro
 		case refusal:
 			return &RefusedError{Code: m.Code, Text: m.Text, Offered: offers(h.Keys)}
 		case welcome:
-			return g.welcomed(c, m, resume)
+			return g.welcomed(c, m, resumption)
 		default:
 			return fmt.Errorf("unexpected message of type %d", m.kind())
 		}
@@ -137,6 +141,31 @@ func unmet(err error) error {
 		return fmt.Errorf("%w: %w", ErrSilent, err) // it hung up
 	}
 	return fmt.Errorf("%w: %w", ErrBroken, err)
+}
+
+// answer answers the host's challenge for id: with a proof, or with the
+// Resumption that it returns.
+func (g *Guest) answer(ctx context.Context, c *Conn, id keys.Identity) (*Resumption, error) {
+	if g.Instead != nil {
+		ctx, cancel := context.WithTimeout(ctx, proofTimeout)
+		defer cancel()
+		r, err := g.Instead(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if r != nil {
+			mac, err := resumeMAC(c.tls, guestResumeLabel, r.Secret)
+			if err != nil {
+				return nil, err
+			}
+			c.tls.SetDeadline(time.Now().Add(openTimeout))
+			if err := c.write(resume{Guest: r.Guest, MAC: [macSize]byte(mac)}); err != nil {
+				return nil, unmet(err)
+			}
+			return r, nil
+		}
+	}
+	return nil, g.prove(ctx, c, id)
 }
 
 // prove signs for id. A person may take long over it, which the host allows.

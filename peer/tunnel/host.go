@@ -92,18 +92,22 @@ func (h *Host) handshake(ctx context.Context, c *Conn) error {
 			Text: fmt.Sprintf("this host speaks protocol version %d, the guest %d", Version, hi.Version)}
 	}
 	c.peer.Software = hi.Software
-	if resumed, err := h.resume(c, hi); resumed || err != nil {
-		return err
+	if len(hi.Guest) > 0 {
+		if resumed, err := h.resume(c, GuestID(hi.Guest), hi.MAC); resumed || err != nil {
+			return err
+		}
 	}
 	return h.admit(ctx, c, hi)
 }
 
+// errUnknown refuses a guest that is not known, or not any more.
+var errUnknown = &RefusedError{Code: RefusedUnknown, Text: "the host does not know this session any more"}
+
 // resume welcomes a guest that proves its resumption secret.
-func (h *Host) resume(c *Conn, hi hello) (bool, error) {
-	if h.Resume == nil || len(hi.Guest) == 0 {
+func (h *Host) resume(c *Conn, id GuestID, proof []byte) (bool, error) {
+	if h.Resume == nil {
 		return false, nil
 	}
-	id := GuestID(hi.Guest)
 	secret, role, ok := h.Resume(id)
 	if !ok {
 		return false, nil
@@ -112,7 +116,7 @@ func (h *Host) resume(c *Conn, hi hello) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if !hmac.Equal(hi.MAC, want) {
+	if !hmac.Equal(proof, want) {
 		return false, nil
 	}
 	mac, err := resumeMAC(c.tls, hostResumeLabel, secret)
@@ -135,7 +139,7 @@ func (h *Host) admit(ctx context.Context, c *Conn, hi hello) error {
 		return r
 	}
 	if len(hi.Guest) > 0 && len(hi.Keys) == 0 {
-		return refuse(&RefusedError{Code: RefusedUnknown, Text: "the host does not know this session any more"})
+		return refuse(errUnknown)
 	}
 	index, offer, err := h.choose(ctx, hi)
 	if err != nil {
@@ -145,12 +149,25 @@ func (h *Host) admit(ctx context.Context, c *Conn, hi hello) error {
 		return err
 	}
 	c.tls.SetDeadline(time.Now().Add(proofTimeout))
-	answer, err := expect[proof](c)
+	m, err := readMessage(c.tls)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return refuse(&RefusedError{Code: RefusedProof, Text: "no proof of the key came in time"})
 	}
 	if err != nil {
 		return err
+	}
+	var answer proof
+	switch m := m.(type) {
+	case proof:
+		answer = m
+	case resume:
+		c.tls.SetDeadline(time.Now().Add(openTimeout))
+		if resumed, err := h.resume(c, m.Guest, m.MAC[:]); resumed || err != nil {
+			return err
+		}
+		return refuse(errUnknown)
+	default:
+		return fmt.Errorf("unexpected message of type %d", m.kind())
 	}
 	msg, err := proofMessage(c.tls, guestProofLabel)
 	if err != nil {

@@ -322,6 +322,53 @@ func TestResume(t *testing.T) {
 	})
 }
 
+// TestResumeInsteadOfProof has a guest that is let in through another tunnel after it has
+// offered its keys in this one.
+func TestResumeInsteadOfProof(t *testing.T) {
+	alice := newIdentity(t, "alice")
+	p := newPair(t, alice)
+	h, _ := p.mustMeet(t, nil)
+	first := h.Peer()
+	p.host.Resume = func(id GuestID) ([]byte, keys.Role, bool) {
+		return first.Secret, keys.RoleView, id == first.Guest
+	}
+	for _, tc := range []struct {
+		name    string
+		instead Resumption
+		ok      bool
+	}{
+		{"known", Resumption{first.Guest, first.Secret}, true},
+		{"wrong secret", Resumption{first.Guest, make([]byte, SecretSize)}, false},
+		{"unknown guest", Resumption{GuestID{1}, first.Secret}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			alice.signed.Store(0)
+			p.guest.Instead = func(context.Context) (*Resumption, error) { return &tc.instead, nil }
+			a, b := net.Pipe()
+			h, g := p.meet(t, a, b, nil)
+			if alice.signed.Load() != 0 {
+				t.Error("a proof was made")
+			}
+			if tc.ok {
+				if h.err != nil || g.err != nil || !h.conn.Peer().Resumed || !g.conn.Peer().Resumed || h.conn.Peer().Guest != first.Guest {
+					t.Errorf("host: %+v, guest: %+v", h, g)
+				}
+				return
+			}
+			var r *RefusedError
+			if !errors.As(g.err, &r) || r.Code != RefusedUnknown || h.err == nil {
+				t.Errorf("host: %v, guest: %v", h.err, g.err)
+			}
+		})
+	}
+	t.Run("nothing", func(t *testing.T) {
+		p.guest.Instead = func(context.Context) (*Resumption, error) { return nil, nil }
+		if h, _ := p.mustMeet(t, nil); h.Peer().Resumed || alice.signed.Load() != 1 {
+			t.Error("no proof was made")
+		}
+	})
+}
+
 // TestRelayedProof has an attacker who hosts a session of his own and whose
 // ticket the victim uses: he passes everything on to the real host and back.
 func TestRelayedProof(t *testing.T) {
@@ -542,7 +589,7 @@ func FuzzMessage(f *testing.F) {
 	for _, m := range []message{
 		hello{Version: 1, Software: "x", Keys: []offeredKey{{[]byte("blob"), "c"}, {nil, ""}}},
 		hello{Guest: make([]byte, 16), MAC: make([]byte, 32)},
-		challenge{3}, hold{"wait"}, proof{[]byte("sig")},
+		challenge{3}, hold{"wait"}, proof{[]byte("sig")}, resume{Guest: GuestID{1}, MAC: [macSize]byte{2}},
 		welcome{Role: 2, Key: []byte("k"), Comment: "c", Proof: []byte("p"), Info: []byte("i")},
 		welcome{Resumed: true, MAC: make([]byte, 32)},
 		refusal{RefusedDenied, "no"}, data{[]byte("payload")},

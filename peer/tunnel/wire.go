@@ -23,6 +23,7 @@ import (
 //	challenge  H→G  index 1 (into hello's keys)
 //	hold       H→G  text s8 (shown while a person decides)
 //	proof      G→H  sshsig s16
+//	resume     G→H  guest 16, mac 32 (in place of a proof)
 //	welcome    H→G  resumed 1 (0 or 1), role 1, guest 16, mac s8 (0 or 32),
 //	                key s16, comment s8, sshsig s16, info s16
 //	refusal    H→G  code 1, text s16
@@ -34,6 +35,7 @@ const (
 	typeProof     = 4
 	typeWelcome   = 5
 	typeRefusal   = 6
+	typeResume    = 7
 	typeData      = 16
 )
 
@@ -76,6 +78,11 @@ type hold struct{ Text string }
 
 type proof struct{ Signature []byte }
 
+type resume struct {
+	Guest GuestID
+	MAC   [macSize]byte
+}
+
 type welcome struct {
 	Resumed bool
 	Role    uint8
@@ -104,6 +111,7 @@ func (hello) kind() uint8     { return typeHello }
 func (challenge) kind() uint8 { return typeChallenge }
 func (hold) kind() uint8      { return typeHold }
 func (proof) kind() uint8     { return typeProof }
+func (resume) kind() uint8    { return typeResume }
 func (welcome) kind() uint8   { return typeWelcome }
 func (refusal) kind() uint8   { return typeRefusal }
 func (data) kind() uint8      { return typeData }
@@ -132,6 +140,11 @@ func (m hello) marshal(b *cryptobyte.Builder) {
 func (m challenge) marshal(b *cryptobyte.Builder) { b.AddUint8(m.Index) }
 func (m hold) marshal(b *cryptobyte.Builder)      { s8(b, []byte(m.Text)) }
 func (m proof) marshal(b *cryptobyte.Builder)     { s16(b, m.Signature) }
+
+func (m resume) marshal(b *cryptobyte.Builder) {
+	b.AddBytes(m.Guest[:])
+	b.AddBytes(m.MAC[:])
+}
 
 func (m welcome) marshal(b *cryptobyte.Builder) {
 	var resumed uint8
@@ -200,6 +213,11 @@ func parseMessage(kind uint8, p []byte) (message, error) {
 		m = hold{Text: string(r.s8())}
 	case typeProof:
 		m = proof{Signature: r.s16()}
+	case typeResume:
+		var v resume
+		r.fixed(v.Guest[:])
+		r.fixed(v.MAC[:])
+		m = v
 	case typeWelcome:
 		var w welcome
 		resumed := r.u8()
