@@ -1,5 +1,16 @@
 package peer
 
+import "context"
+
+// SpareLink makes another link beside the present one, and does not use it.
+func (g *Guest[S]) SpareLink(ctx context.Context) (hangUp func(), err error) {
+	s, err := g.attempt(ctx, func(Stage) {})
+	if err != nil {
+		return nil, err
+	}
+	return s.close, nil
+}
+
 // CutLink ends the guest's present link as if the network had.
 func (g *Guest[S]) CutLink() {
 	g.mu.Lock()

@@ -21,12 +21,15 @@ import (
 
 // How a guest goes about its links.
 const (
-	// meetWithin is how long it may take until the host has let the guest in, and
-	// raceAfter how long a link may then take to open, before another attempt is
-	// made beside it: under heavy loss a handshake that had bad luck waits for
-	// timers of many seconds, TCP's as well as SCTP's.
-	meetWithin = time.Second
-	raceAfter  = 1500 * time.Millisecond
+	// meetWithin is how long it may take to reach the host and again until that
+	// has answered, and raceAfter how long a link may then take to open, before
+	// another attempt is made beside it: under heavy loss a handshake that had bad
+	// luck waits for timers of seconds, TCP's as well as SCTP's. Where the host was
+	// reached sooner, its answer is expected sooner, within a time of which
+	// meetAtLeast is the least.
+	meetWithin  = 700 * time.Millisecond
+	meetAtLeast = 250 * time.Millisecond
+	raceAfter   = time.Second
 	// maxRacers bounds the attempts side by side.
 	maxRacers = 4
 	// noPathPatience is how long the attempts beside one that has found no path may go on.
@@ -129,8 +132,9 @@ type Guest[S any] struct {
 	cfg      GuestConfig[S]
 	room     signal.Room
 	receiver *stream.Receiver[S]
-	stalls   chan bool     // whether the receiver is stalled; holds the latest
-	proving  chan struct{} // holds a token while no attempt is proving a key
+	stalls   chan bool      // whether the receiver is stalled; holds the latest
+	proving  chan struct{}  // holds a token while no attempt is proving a key
+	ending   sync.WaitGroup // what nobody waits for before Close: tunnels and attempts that are over
 
 	mu        sync.Mutex
 	transport *link.Transport    // guarded by mu; nil until the first tunnel is there
@@ -218,6 +222,7 @@ func (g *Guest[S]) Close() {
 	if t != nil {
 		t.Close()
 	}
+	g.ending.Wait()
 }
 
 // stage reports progress.
@@ -415,6 +420,7 @@ func (g *Guest[S]) setStatus(change func(*Status)) {
 type attemptResult struct {
 	session *session
 	err     error
+	took    time.Duration
 }
 
 // search is a search for a new link under way, or none.
@@ -473,21 +479,24 @@ func (g *Guest[S]) race(ctx context.Context, progress func(Stage)) (*session, er
 	results := make(chan attemptResult)
 	defer func() {
 		cancel()
-		go func() {
+		g.ending.Go(func() {
 			racers.Wait()
 			close(results)
-		}()
-		for r := range results { // a second winner
-			if r.session != nil {
-				r.session.hangUp()
+		})
+		g.ending.Go(func() {
+			for r := range results { // a second winner
+				if r.session != nil {
+					r.session.hangUp()
+				}
 			}
-		}
+		})
 	}()
 	stages := make(chan Stage)
 	running := 0
 	start := func(first bool) {
 		running++
 		racers.Go(func() {
+			begin := time.Now()
 			s, err := g.attempt(ctx, func(s Stage) {
 				if first && progress != nil {
 					progress(s)
@@ -497,7 +506,7 @@ func (g *Guest[S]) race(ctx context.Context, progress func(Stage)) (*session, er
 				case <-ctx.Done():
 				}
 			})
-			results <- attemptResult{s, err}
+			results <- attemptResult{s, err, time.Since(begin)}
 		})
 	}
 	began := time.Now()
@@ -513,6 +522,12 @@ func (g *Guest[S]) race(ctx context.Context, progress func(Stage)) (*session, er
 		select {
 		case s := <-stages:
 			switch s {
+			case StageMeeting:
+				// The tunnel takes as many round trips as the way to it did.
+				if took := max(2*time.Since(began), meetAtLeast); running == 1 && took < again {
+					again = took
+					next.Reset(again)
+				}
 			case StageAuthorizing, StageHeld:
 				next.Stop() // it takes as long as a person takes
 			case StageLinking:
@@ -543,7 +558,7 @@ func (g *Guest[S]) race(ctx context.Context, progress func(Stage)) (*session, er
 			switch {
 			case final(r.err):
 				return nil, r.err
-			case timedOut(r.err) && enough == nil && time.Since(began) < replaceWithin && ctx.Err() == nil:
+			case r.took >= raceAfter && timedOut(r.err) && enough == nil && time.Since(began) < replaceWithin && ctx.Err() == nil:
 				start(false)
 			case running == 0:
 				return nil, worst
@@ -565,36 +580,13 @@ func final(err error) bool {
 // timedOut reports whether an attempt had the bad luck that another may not have.
 func timedOut(err error) bool {
 	return errors.Is(err, tunnel.ErrSilent) || errors.Is(err, link.ErrHandshake) || errors.Is(err, link.ErrNoAnswer) ||
-		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errOvertaken)
+		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// errOvertaken ends an attempt that was about to prove a key when another one
-// had been let in: it need not be proved again.
-var errOvertaken = errors.New("another attempt was let in first")
+// onceProved is an identity whose failure to make a proof ends all attempts.
+type onceProved struct{ keys.Identity }
 
-// onceProved is an identity of which only one attempt at a time makes a proof,
-// and none once the guest has been let in.
-type onceProved[S any] struct {
-	keys.Identity
-	g    *Guest[S]
-	held *bool // whether this attempt holds the token
-}
-
-func (i onceProved[S]) Sign(ctx context.Context, namespace string, message []byte) ([]byte, error) {
-	if !*i.held {
-		select {
-		case <-i.g.proving:
-			*i.held = true
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	i.g.mu.Lock()
-	in := i.g.resume != nil
-	i.g.mu.Unlock()
-	if in {
-		return nil, errOvertaken
-	}
+func (i onceProved) Sign(ctx context.Context, namespace string, message []byte) ([]byte, error) {
 	proof, err := i.Identity.Sign(ctx, namespace, message)
 	if err != nil {
 		return nil, &proofError{err}
@@ -629,7 +621,8 @@ func (g *Guest[S]) attempt(ctx context.Context, progress func(Stage)) (*session,
 	if err != nil {
 		return nil, err
 	}
-	defer t.Close()
+	// To close it takes a round trip through the server, or many.
+	defer g.ending.Go(func() { t.Close() })
 	progress(StageLinking)
 	ctx, cancel := context.WithTimeout(ctx, linkTimeout)
 	defer cancel()
@@ -667,7 +660,24 @@ func (g *Guest[S]) open(ctx context.Context, pipe net.Conn, progress func(Stage)
 	}()
 	if resume == nil {
 		for _, id := range g.cfg.Identities {
-			tg.Identities = append(tg.Identities, onceProved[S]{id, g, &proving})
+			tg.Identities = append(tg.Identities, onceProved{id})
+		}
+		// Of the attempts side by side one makes a proof. The others wait for what
+		// comes of it, and then need none.
+		tg.Instead = func(ctx context.Context) (*tunnel.Resumption, error) {
+			select {
+			case <-g.proving:
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			if g.resume != nil {
+				g.proving <- struct{}{}
+				return g.resume, nil
+			}
+			proving = true
+			return nil, nil
 		}
 	}
 	t, err := tg.Dial(ctx, pipe, resume)

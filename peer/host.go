@@ -266,6 +266,14 @@ func (h *Host[S]) serve(ctx context.Context, t *tunnel.Conn) {
 		}
 		return
 	}
+	// A guest makes several links side by side and takes one. Where it has one
+	// already, it shows which by using it.
+	if g.claim() {
+		if err := s.await(lctx); err != nil {
+			s.close()
+			return
+		}
+	}
 	if !g.bind(s) {
 		s.close()
 		return

@@ -37,6 +37,7 @@ type guest[S any] struct {
 	lost       time.Time     // guarded by mu; since when there is no link, zero while there is one
 	role       keys.Role     // guarded by mu
 	session    *session      // guarded by mu; the present one, or nil
+	claimed    bool          // guarded by mu; there is a session, or one is about to be bound
 	path       link.PathInfo // guarded by mu; of the last link that is gone
 	fault      error         // guarded by mu; why there is no link, as far as reported
 	cols, rows int           // guarded by mu; of the guest's window
@@ -140,6 +141,16 @@ func (g *guest[S]) part(bye Goodbye) {
 	case g.dismiss <- bye:
 	default:
 	}
+}
+
+// claim says that a link is about to be bound, and reports whether there was one
+// before it.
+func (g *guest[S]) claim() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	was := g.claimed
+	g.claimed = true
+	return was
 }
 
 // bind gives run a link; false when the guest is gone.
@@ -297,7 +308,7 @@ func (g *guest[S]) setSession(s *session) {
 	if old != nil {
 		g.path = old.link.Path()
 	}
-	g.session, g.lost = s, time.Time{}
+	g.session, g.claimed, g.lost = s, s != nil, time.Time{}
 	if s == nil {
 		g.lost = time.Now()
 	} else {

@@ -567,6 +567,33 @@ func TestComesBack(t *testing.T) {
 	}
 }
 
+// TestSpareLink has a guest that raced two links and took the first.
+func TestSpareLink(t *testing.T) {
+	n := newNetwork(t)
+	g := n.allowedGuest("alice", keys.RoleType)
+	n.source.Write([]byte("one "))
+	n.until("the text", func() bool { return g.page.Mark() == "one " })
+	path := n.host.Guests()[0].Path
+	for range 3 {
+		hangUp, err := g.SpareLink(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.source.Write([]byte("more "))
+		g.SendKeys(t.Context(), []byte("k"))
+		n.until("text and keys over the first link", func() bool {
+			return g.page.Mark() == n.source.String() && g.Undelivered() == 0
+		})
+		hangUp()
+		if now := n.host.Guests(); len(now) != 1 || !now[0].Linked || now[0].Path.Remote != path.Remote {
+			t.Errorf("the host went over to a link that is not used: %+v", now)
+		}
+	}
+	if saw[peer.Lost](n) || saw[peer.Returned](n) {
+		t.Error("the first link was given up")
+	}
+}
+
 // TestHostGone ends the host and the server; the guest must not wait for ever.
 func TestHostGone(t *testing.T) {
 	n := newNetwork(t)

@@ -25,6 +25,7 @@ type session struct {
 	sync    *seal.Channel
 	control *seal.Channel
 
+	early   []byte      // the first datagram on sync, if await took it; owned by who reads sync
 	muted   atomic.Bool // nothing is sent on sync any more
 	closing sync.Once
 	done    chan struct{} // closed when the link has been closed
@@ -94,6 +95,17 @@ func (s *session) receive(handle func(any)) error {
 	}
 }
 
+// await waits for the first datagram of the streams. It is called before they
+// have the session. When ctx ends before, the link is closed.
+func (s *session) await(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, s.hangUp)
+	defer stop()
+	p := make([]byte, stream.MaxDatagram)
+	n, err := s.sync.Recv(p)
+	s.early = p[:n]
+	return err
+}
+
 // hangUp begins to close the link. It may be called more than once.
 func (s *session) hangUp() {
 	s.closing.Do(func() {
@@ -121,9 +133,16 @@ func (c syncConn) Send(p []byte) error {
 	return c.s.sync.Send(p)
 }
 
-func (c syncConn) Recv(p []byte) (int, error) { return c.s.sync.Recv(p) }
-func (c syncConn) Buffered() uint64           { return c.s.sync.Buffered() }
-func (c syncConn) Close() error               { c.s.hangUp(); return nil }
+func (c syncConn) Recv(p []byte) (int, error) {
+	if early := c.s.early; early != nil {
+		c.s.early = nil
+		return copy(p, early), nil
+	}
+	return c.s.sync.Recv(p)
+}
+
+func (c syncConn) Buffered() uint64 { return c.s.sync.Buffered() }
+func (c syncConn) Close() error     { c.s.hangUp(); return nil }
 
 // signaler carries a link's descriptions through a tunnel.
 type signaler struct{ t *tunnel.Conn }
