@@ -108,7 +108,7 @@ func TestImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := image.OCIv1.Config
-	if config.User != "65532:65532" || !slices.Equal(config.Entrypoint, []string{"/pairterm", "signal"}) || len(config.ExposedPorts) != 2 {
+	if config.User != "65532:65532" || !slices.Equal(config.Entrypoint, []string{"/pairterm", "signal"}) || len(config.ExposedPorts) != 3 {
 		t.Errorf("the image's configuration is %+v", config)
 	}
 

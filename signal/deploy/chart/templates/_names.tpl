@@ -28,3 +28,19 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- fail "name who may host, in authorizedKeys or existingSecret, or set open: true to serve everybody" -}}
 {{- end -}}
 {{- end -}}
+
+{{/* What speaks against the values about replicas. */}}
+{{- define "pairterm.replicas" -}}
+{{- if and (gt (int .Values.replicas) 1) (not .Values.nats.url) -}}
+{{- fail "more than one replica takes NATS, over which they find each other's rooms: set nats.url" -}}
+{{- end -}}
+{{- with .Values.nats -}}
+{{- if and (not .url) (or .existingSecret .creds .ca .cert .key) -}}
+{{- fail "nats.url is missing" -}}
+{{- else if ne (empty .existingSecret) (empty (coalesce .creds .ca .cert .key)) -}}
+{{- fail "nats.existingSecret and the keys in it (nats.creds, ca, cert, key) go together" -}}
+{{- else if ne (empty .cert) (empty .key) -}}
+{{- fail "nats.cert and nats.key go together" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
