@@ -257,7 +257,7 @@ func (g *Guest[S]) Connect(ctx context.Context) error {
 // absent reports whether err shows that the host is not there now, though it may be later.
 func absent(err error) bool {
 	return errors.Is(err, signal.ErrNoRoom) || errors.Is(err, signal.ErrUnreachable) ||
-		errors.Is(err, signal.ErrShuttingDown) || errors.Is(err, signal.ErrRateLimited)
+		errors.Is(err, signal.ErrShuttingDown) || errors.Is(err, signal.ErrDetached) || errors.Is(err, signal.ErrRateLimited)
 }
 
 // gone reports whether err is evidence that the host has left, rather than that the

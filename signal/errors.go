@@ -41,6 +41,9 @@ var (
 	// ErrSuperseded: this host registered at the same server a second time, for
 	// instance under another of its names.
 	ErrSuperseded = errors.New("registered at the same server over another connection")
+	// ErrDetached: the server cannot reach those that it works with, and so
+	// cannot tell whether the host is there.
+	ErrDetached = errors.New("the signaling server is cut off from those that it works with")
 	// ErrProofRequired: the server asks for a proof of identity and none can be given.
 	ErrProofRequired = errors.New("the signaling server asks for a key that it knows")
 )
@@ -87,6 +90,8 @@ func (e *GoodbyeError) Is(target error) bool {
 		return target == ErrReplaced
 	case CodeSuperseded:
 		return target == ErrSuperseded
+	case CodeDetached:
+		return target == ErrDetached
 	}
 	return false
 }
@@ -159,7 +164,7 @@ func telling(err error) int {
 	switch {
 	case errors.Is(err, ErrRoomFull), errors.Is(err, ErrNotAllowed), errors.Is(err, ErrProofRequired):
 		return 0 // this server knows the room, or us
-	case errors.Is(err, ErrRateLimited), errors.Is(err, ErrServerFull), errors.Is(err, ErrShuttingDown):
+	case errors.Is(err, ErrRateLimited), errors.Is(err, ErrServerFull), errors.Is(err, ErrShuttingDown), errors.Is(err, ErrDetached):
 		return 1 // trying again later may help
 	case errors.As(err, &bye):
 		return 2

@@ -294,6 +294,7 @@ const (
 	CodeNotAllowed   Code = 11 // this server does not serve this host, or this person
 	CodeReplaced     Code = 12 // another instance registered with the same session key
 	CodeSuperseded   Code = 13 // the same instance registered again, over another connection
+	CodeDetached     Code = 14 // the server cannot reach those that it works with, one of which may know better
 )
 
 // A Reason says why a pipe ended. Clients must expect reasons that they do

@@ -133,10 +133,10 @@ func FuzzDecode(f *testing.F) {
 // Every code and reason has words, and the unknown ones do too.
 func TestWords(t *testing.T) {
 	words := map[string]bool{}
-	for c := range signal.CodeSuperseded {
+	for c := range signal.CodeDetached {
 		words[(c + 1).String()] = true
 	}
-	if len(words) != int(signal.CodeSuperseded) || words["code 13"] {
+	if len(words) != int(signal.CodeDetached) || words["code 14"] {
 		t.Errorf("codes: %v", words)
 	}
 	words = map[string]bool{}

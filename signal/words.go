@@ -31,6 +31,8 @@ func (c Code) String() string {
 		return "replaced by another host with the same session key"
 	case CodeSuperseded:
 		return "superseded by another connection of the same host"
+	case CodeDetached:
+		return "cut off from the servers that it works with"
 	}
 	return fmt.Sprintf("code %d", uint8(c))
 }

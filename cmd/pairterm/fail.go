@@ -72,6 +72,7 @@ var adviceTable = []advice{
 	{signal.ErrRoomFull, exitRefused, "the session has as many guests as its server permits; try again later"},
 	{signal.ErrRateLimited, exitNoServer, "too many attempts; wait a minute and try again"},
 	{signal.ErrServerFull, exitNoServer, "try again later, or use another server: --signal URL"},
+	{signal.ErrDetached, exitNoServer, "try again in a moment; if it stays so, tell the server's operator"},
 	{signal.ErrShuttingDown, exitNoServer, "the server restarts; try again in a moment"},
 	{signal.ErrNotAllowed, exitRefused, "send the server's operator your public key, for its --authorized-keys"},
 	{signal.ErrProofRequired, exitRefused, "send the server's operator your public key, for its --authorized-keys"},

@@ -1,12 +1,12 @@
 package server
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -46,11 +46,12 @@ type host struct {
 	stray    ratelimit.Bucket   // guarded by mu
 	crossing int64              // guarded by mu; bytes that may still come for pipes that have ended
 	pipes    map[*pipe]struct{} // guarded by mu; also those that are not open yet
-	open     map[uint32]*pipe   // guarded by mu; by id
+	guests   map[uint32]*pipe   // guarded by mu; those of pipes that are open, by id
 	lastPipe uint32             // guarded by mu
 	serving  int                // guarded by mu; guests whose last words may not be said yet
 	joins    ratelimit.Bucket   // guarded by mu
 	draining bool               // guarded by mu; no more guests
+	depart   func()             // guarded by mu; takes the room from the cluster's, may be nil
 }
 
 // serveHost serves a host's connection from its upgrade to its end. The name
@@ -164,6 +165,9 @@ func (s *Server) registerHost(c *conn, name string) (*host, error) {
 	if err := s.enter(h); err != nil {
 		return nil, err
 	}
+	if s.config.Cluster != nil {
+		h.enterCluster(deadline)
+	}
 	if err := s.keep(c, func(bye *signal.GoodbyeMsg) { h.leave(bye, 0) }); err != nil {
 		h.close()
 		return nil, err
@@ -209,19 +213,38 @@ func (s *Server) enter(h *host) error {
 	h.serial = s.serial
 	s.rooms[h.room] = h
 	if old != nil {
-		bye, drain := &signal.GoodbyeMsg{Code: signal.CodeReplaced}, time.Duration(0)
-		if old.instance == h.instance {
-			// A host that came back before we noticed that it was gone, or that
-			// knows us under two names: what it has begun there may finish.
-			bye.Code, drain = signal.CodeSuperseded, s.limits.Drain
-		}
 		s.wg.Add(1) // not zero: h's own connection counts
 		go func() {
 			defer s.wg.Done()
-			old.leave(bye, drain)
+			old.leaveTo(h.instance)
 		}()
 	}
 	return nil
+}
+
+// leaveTo leaves the room to another registration with the same session key.
+func (h *host) leaveTo(instance [16]byte) {
+	bye, drain := &signal.GoodbyeMsg{Code: signal.CodeReplaced}, time.Duration(0)
+	if h.instance == instance {
+		// A host that came back before we noticed that it was gone, or that
+		// knows us under two names: what it has begun there may finish.
+		bye.Code, drain = signal.CodeSuperseded, h.s.limits.Drain
+	}
+	h.leave(bye, drain)
+}
+
+// enterCluster makes the room known to the other servers.
+func (h *host) enterCluster(deadline time.Time) {
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	depart := h.s.config.Cluster.Enter(ctx, h.room, h.instance, clusterRoom{h.s, h.room})
+	h.mu.Lock()
+	h.depart = depart
+	draining := h.draining
+	h.mu.Unlock()
+	if draining {
+		depart()
+	}
 }
 
 // serve reads until the connection ends, and returns why.
@@ -274,12 +297,12 @@ func (h *host) takeStray(b []byte) bool {
 func (h *host) pipe(id uint32) *pipe {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.open[id]
+	return h.guests[id]
 }
 
 // reserve makes a place for a guest, or says why there is none and for how
-// long.
-func (h *host) reserve(c *conn) (*pipe, signal.Code, time.Duration) {
+// long. Its pipe must end when it says.
+func (h *host) reserve(guest guestEnd, origin Origin, ends time.Time) (*pipe, signal.Code, time.Duration) {
 	l := &h.s.limits
 	now := time.Now()
 	h.mu.Lock()
@@ -290,19 +313,19 @@ func (h *host) reserve(c *conn) (*pipe, signal.Code, time.Duration) {
 	case len(h.pipes) >= l.Guests:
 		return nil, signal.CodeRoomFull, 0
 	}
-	same, prefix := 0, ratelimit.Prefix(c.addr)
+	same := 0
 	for p := range h.pipes {
-		if p.prefix == prefix {
+		if p.origin == origin {
 			same++
 		}
 	}
 	if same >= l.AddressGuests || !h.joins.Take(now, l.RoomRate, 1) {
 		return nil, signal.CodeRateLimited, h.joins.Wait(now, l.RoomRate, 1)
 	}
-	p := newPipe(h, c, prefix)
+	p := newPipe(h.s, h, guest, origin, ends)
 	if h.pipes == nil {
 		h.pipes = make(map[*pipe]struct{})
-		h.open = make(map[uint32]*pipe)
+		h.guests = make(map[uint32]*pipe)
 	}
 	h.pipes[p] = struct{}{}
 	h.serving++
@@ -310,7 +333,52 @@ func (h *host) reserve(c *conn) (*pipe, signal.Code, time.Duration) {
 	return p, 0, 0
 }
 
-// served notes that nothing more will be done for a guest that had a place.
+// open implements [hostEnd].
+func (h *host) open(p *pipe) error {
+	if err := h.c.lock(p.ended); err != nil {
+		return err
+	}
+	defer h.c.unlock()
+	h.number(p)
+	if h.c.writeLocked((&signal.OpenMsg{Pipe: p.id, Source: h.sourceHash(p.origin)}).Append(nil)) != nil {
+		return errGone
+	}
+	return nil
+}
+
+// forward implements [hostEnd]; the pipe's number takes the place of the
+// guest's 0.
+func (h *host) forward(p *pipe, b []byte) error {
+	binary.BigEndian.PutUint32(b[1:], p.id)
+	if !h.c.tryLock() {
+		// While we wait, b takes a whole buffer: it counts as queued.
+		if !h.s.hold(signal.MaxMessage) {
+			p.finish(signal.ReasonOverflow, byServer)
+			return errGone
+		}
+		err := h.c.lock(p.ended)
+		h.s.queued.Add(-signal.MaxMessage)
+		if err != nil {
+			return err
+		}
+	}
+	defer h.c.unlock()
+	if err := h.c.writeLocked(b); err != nil {
+		return errGone
+	}
+	h.s.toHost.Add(int64(len(b) - signal.DataHeader))
+	return nil
+}
+
+// took implements [hostEnd].
+func (h *host) took(int) {}
+
+// tell implements [hostEnd].
+func (h *host) tell(p *pipe, reason signal.Reason) {
+	_ = h.c.send((&signal.CloseMsg{Pipe: p.id, Reason: reason}).Append(nil), nil)
+}
+
+// served implements [hostEnd].
 func (h *host) served() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -332,12 +400,11 @@ func (h *host) number(p *pipe) {
 	h.lastPipe++
 	p.id = h.lastPipe
 	if _, ok := h.pipes[p]; ok {
-		h.open[p.id] = p
+		h.guests[p.id] = p
 	}
 }
 
-// forget gives a pipe's place to others. The host, unless it knows, may go on
-// sending for a while, up to unsent bytes.
+// forget implements [hostEnd].
 func (h *host) forget(p *pipe, unsent int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -345,19 +412,18 @@ func (h *host) forget(p *pipe, unsent int) {
 		return
 	}
 	delete(h.pipes, p)
-	if h.open[p.id] == p {
-		delete(h.open, p.id)
+	if h.guests[p.id] == p {
+		delete(h.guests, p.id)
 		h.crossing += int64(unsent)
 	}
 	h.s.guests.Add(-1)
 }
 
 // sourceHash is a guest's origin as its host may know it.
-func (h *host) sourceHash(prefix netip.Addr) uint64 {
+func (h *host) sourceHash(origin Origin) uint64 {
 	b := append(make([]byte, 0, 64), h.s.sourceKey[:]...)
 	b = binary.BigEndian.AppendUint64(b, h.serial)
-	a := prefix.As16()
-	sum := sha256.Sum256(append(b, a[:]...))
+	sum := sha256.Sum256(append(b, origin[:]...))
 	return binary.BigEndian.Uint64(sum[:])
 }
 
@@ -381,12 +447,15 @@ func (h *host) leave(bye *signal.GoodbyeMsg, drain time.Duration) {
 // stopJoins lets nobody else in.
 func (h *host) stopJoins() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.draining {
-		return
+	depart := h.depart
+	if !h.draining {
+		h.draining = true
+		h.checkDrainedLocked()
 	}
-	h.draining = true
-	h.checkDrainedLocked()
+	h.mu.Unlock()
+	if depart != nil {
+		depart()
+	}
 }
 
 // close leaves the room, unless another holds it already, and ends all pipes.

@@ -66,15 +66,26 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, pageHTML, html.EscapeString(text))
 }
 
-// serveHealth answers a probe: no once the server ends, or if it is not ready.
-func (s *Server) serveHealth(w http.ResponseWriter, ready bool) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	switch {
-	case s.isClosing():
-		http.Error(w, "shutting down", http.StatusServiceUnavailable)
-	case !ready:
-		http.Error(w, "not ready", http.StatusServiceUnavailable)
-	default:
-		_, _ = io.WriteString(w, "ok\n")
+// serveHealth answers a probe: ok, or what is wrong.
+func (s *Server) serveHealth(w http.ResponseWriter, wrong string) {
+	if s.isClosing() {
+		wrong = "shutting down"
 	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if wrong != "" {
+		http.Error(w, wrong, http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ok\n")
+}
+
+// unready is why new clients cannot be served, empty if they can.
+func (s *Server) unready() string {
+	switch {
+	case s.config.Ready != nil && !s.config.Ready():
+		return "not ready"
+	case s.config.Cluster != nil && !s.config.Cluster.Ready():
+		return "cut off from the other servers"
+	}
+	return ""
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
@@ -45,6 +44,9 @@ type Config struct {
 	// Proxies are in front of this server; the zero value: none.
 	Proxies Proxies
 
+	// Cluster joins this server to others; nil: it is alone.
+	Cluster Cluster
+
 	// Ready reports whether new clients can be served, for /readyz; nil: always.
 	Ready func() bool
 
@@ -67,7 +69,7 @@ type STUN struct {
 type Stats struct {
 	Connections int64 // now
 	Rooms       int64 // now
-	Guests      int64 // now
+	Guests      int64 // now; of rooms here
 	QueuedBytes int64 // now
 
 	Registrations int64
@@ -79,6 +81,8 @@ type Stats struct {
 	PipesEnded    map[signal.Reason]int64
 	HostLatency   Latency // from a host's request to its registration
 	GuestLatency  Latency // from a guest's request to its open pipe
+
+	Cluster *ClusterStats // nil: there is none
 }
 
 // Server is a signaling server. Its methods are safe for concurrent use.
@@ -91,6 +95,8 @@ type Server struct {
 	addresses *ratelimit.Table
 	sourceKey [32]byte // of the hashes in signal.OpenMsg
 	keyUse    keyUse
+	cut       context.Context // ended by stop, when Shutdown cuts connections
+	stop      context.CancelFunc
 
 	// Atomic.
 	queued        atomic.Int64
@@ -136,6 +142,7 @@ func New(config Config) *Server {
 		Held: s.limits.AddressConnections,
 		Size: s.limits.Addresses,
 	}
+	s.cut, s.stop = context.WithCancel(context.Background())
 	rand.Read(s.sourceKey[:]) // never fails, see its documentation
 	return s
 }
@@ -149,9 +156,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/" || path == "":
 		s.servePage(w, r)
 	case path == "/healthz":
-		s.serveHealth(w, true)
+		s.serveHealth(w, "")
 	case path == "/readyz":
-		s.serveHealth(w, s.config.Ready == nil || s.config.Ready())
+		s.serveHealth(w, s.unready())
 	case path == signal.PathHost:
 		s.handleHost(w, r)
 	case strings.HasPrefix(path, signal.PathJoin):
@@ -187,13 +194,7 @@ func (s *Server) handleGuest(w http.ResponseWriter, r *http.Request, roomText st
 	if c == nil {
 		return
 	}
-	h := s.room(room)
-	if h == nil {
-		s.refuse(w, signal.CodeNoRoom, 0)
-		c.release()
-		return
-	}
-	p, code, wait := h.reserve(c)
+	p, code, wait := s.join(r.Context(), room, c)
 	if p == nil {
 		s.refuse(w, code, wait)
 		c.release()
@@ -209,6 +210,23 @@ func (s *Server) handleGuest(w http.ResponseWriter, r *http.Request, roomText st
 		defer c.release()
 		p.serve(name)
 	}()
+}
+
+// join makes a place for a guest in a room, wherever that is, or says why there
+// is none and for how long.
+func (s *Server) join(ctx context.Context, room signal.Room, c *conn) (*pipe, signal.Code, time.Duration) {
+	if s.config.Cluster != nil && s.room(room) == nil {
+		p, code, wait := s.joinElsewhere(ctx, room, c)
+		if code != signal.CodeNoRoom {
+			return p, code, wait
+		}
+		// It may have come here meanwhile.
+	}
+	h := s.room(room)
+	if h == nil {
+		return nil, signal.CodeNoRoom, 0
+	}
+	return h.reserve(&hereGuest{c: c, room: room}, s.origin(c.addr), c.since.Add(s.limits.GuestLifetime))
 }
 
 // admit applies the limits that hold for every WebSocket. It returns nil if it
@@ -245,7 +263,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) *conn {
 	s.mu.Unlock()
 	if code != 0 {
 		release()
-		s.refuse(w, code, s.spread())
+		s.refuse(w, code, s.spread(false))
 		return nil
 	}
 	return c
@@ -271,8 +289,12 @@ func (s *Server) refuse(w http.ResponseWriter, code signal.Code, wait time.Durat
 	http.Error(w, code.String(), status)
 }
 
-// spread is a wait that brings clients back one after another.
-func (s *Server) spread() time.Duration {
+// spread is a wait that brings clients back one after another, sooner where
+// others take them than where one server has to start again.
+func (s *Server) spread(toOthers bool) time.Duration {
+	if toOthers {
+		return mathrand.N(s.limits.Spread / 4)
+	}
 	return time.Second + mathrand.N(s.limits.Spread)
 }
 
@@ -327,6 +349,10 @@ func (s *Server) Stats() Stats {
 			st.PipesEnded[signal.Reason(i)] = n
 		}
 	}
+	if s.config.Cluster != nil {
+		c := s.config.Cluster.Stats()
+		st.Cluster = &c
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.Connections = int64(len(s.conns))
@@ -360,10 +386,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range strangers {
 		c.kill()
 	}
+	toOthers := first && s.config.Cluster != nil && s.config.Cluster.Leave()
 	for _, h := range hosts {
 		go func() {
 			defer s.wg.Done()
-			h.leave(&signal.GoodbyeMsg{Code: signal.CodeShuttingDown, Retry: s.spread()}, s.limits.Drain)
+			h.leave(&signal.GoodbyeMsg{Code: signal.CodeShuttingDown, Retry: s.spread(toOthers)}, s.limits.Drain)
 		}()
 	}
 
@@ -377,6 +404,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	s.stop()
 	s.mu.Lock()
 	conns := make([]*conn, 0, len(s.conns))
 	for c := range s.conns {
@@ -389,6 +417,3 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	<-done
 	return fmt.Errorf("signaling server shutdown: %w", ctx.Err())
 }
-
-// errGone is returned where a connection, or a pipe, ended meanwhile.
-var errGone = errors.New("gone")
