@@ -54,7 +54,7 @@ func newApp(args []string, std stdio, ui *ui) *cli.App {
 		Commands: []*cli.Command{
 			hostCommand(args, std, ui),
 			joinCommand(std, ui),
-			signalCommand(ui),
+			signalCommand(args, ui),
 			keygenCommand(std, ui),
 			versionCommand(std),
 		},

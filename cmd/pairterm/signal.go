@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/server/cluster"
 	"github.com/pairterm/pairterm/signal/server/metrics"
 	"github.com/pairterm/pairterm/signal/stun"
 	"github.com/pairterm/pairterm/term"
@@ -35,6 +36,7 @@ type signalOptions struct {
 	guests, open                bool
 	proxies                     server.Proxies
 	stunPublic                  server.STUN
+	nats                        natsOptions
 	json, full, verbose         bool
 }
 
@@ -48,6 +50,7 @@ type signalServer struct {
 	gate    *gate
 	tls     *serverTLS
 	server  *server.Server
+	cluster *cluster.Cluster // nil: alone
 	stun    *stun.Server
 }
 
@@ -100,6 +103,9 @@ func (s *signalServer) open(ctx context.Context) error {
 	if s.gate, err = openGate(ctx, s.opts, s.log); err != nil {
 		return err
 	}
+	if s.cluster, err = openCluster(s.opts, s.log); err != nil {
+		return err
+	}
 	if s.sockets, err = openSockets(ctx, s.opts); err != nil {
 		return err
 	}
@@ -119,6 +125,9 @@ func (s *signalServer) open(ctx context.Context) error {
 		TLS:           s.tls.config(),
 		Gate:          s.gate.config(s.opts.guests),
 	}
+	if s.cluster != nil {
+		cfg.Cluster = s.cluster
+	}
 	if len(s.sockets.stun) > 0 {
 		s.stun = stun.New(stun.Limits{})
 		if len(cfg.STUN.Ports) == 0 {
@@ -132,7 +141,15 @@ func (s *signalServer) open(ctx context.Context) error {
 // serve runs everything until ctx ends.
 func (s *signalServer) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.server.Run(ctx, s.sockets.signaling...) })
+	// The cluster outlives the server, whose pipes may finish.
+	clusterCtx, leave := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error {
+		defer leave()
+		return s.server.Run(ctx, s.sockets.signaling...)
+	})
+	if s.cluster != nil {
+		g.Go(func() error { return s.cluster.Run(clusterCtx) })
+	}
 	if s.stun != nil {
 		g.Go(func() error { return s.stun.Run(ctx, s.sockets.stun...) })
 	}
@@ -220,6 +237,9 @@ func (s *signalServer) announce() {
 	}
 	if s.sockets.metrics != nil {
 		say("metrics on http://%s/metrics", s.sockets.metrics.Addr())
+	}
+	if s.cluster != nil {
+		say("one of the servers that meet as %q in NATS", s.opts.nats.name)
 	}
 	switch {
 	case s.gate == nil:

@@ -10,10 +10,11 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/server/cluster"
 	"github.com/pairterm/pairterm/signal/stun"
 )
 
-func signalCommand(ui *ui) *cli.Command {
+func signalCommand(args []string, ui *ui) *cli.Command {
 	return &cli.Command{
 		Name:      "signal",
 		Usage:     "run the introduction server, on a box that both sides can reach",
@@ -23,6 +24,8 @@ func signalCommand(ui *ui) *cli.Command {
   pairterm signal --listen :443 --tls-cert fullchain.pem --tls-key privkey.pem --open
   pairterm signal --listen 127.0.0.1:8080 --trusted-proxy 127.0.0.1 --open
                                   behind a proxy on the same machine
+  pairterm signal --nats tls://nats.example.org --nats-creds FILE …
+                                  one of several that act as one
 
 It introduces hosts and guests to each other and answers STUN, so that they can
 find a direct path; it sees no terminals, and keeps nothing. Who may host is in
@@ -47,6 +50,16 @@ pairterm host --signal wss://YOUR.SERVER …`,
 			&cli.BoolFlag{Name: "proxy-protocol", Usage: "trusted proxies begin every connection with a PROXY protocol header, version 2"},
 			&cli.StringFlag{Name: "stun", Value: ":" + strconv.Itoa(stun.DefaultPort), Usage: "answer STUN on UDP `ADDR` and the port after it, or \"none\""},
 			&cli.StringFlag{Name: "stun-public", Usage: "tell clients that STUN is at `HOST:PORT,PORT`, where that is not at this server's name and ports"},
+			&cli.StringSliceFlag{Name: "nats", Usage: "act as one with all servers that are connected to NATS at `URL` (repeatable)"},
+			&cli.StringFlag{Name: "nats-name", Value: cluster.DefaultName, Usage: "`NAME` of this cluster of servers in NATS, which its subjects begin with"},
+			&cli.StringFlag{Name: "nats-secret-file", Usage: "`FILE` with a secret that only these servers share (default: made of their credentials)"},
+			&cli.StringFlag{Name: "nats-creds", Usage: "credentials for NATS: `FILE` with a user JWT and its seed"},
+			&cli.StringFlag{Name: "nats-nkey", Usage: "or `FILE` with the seed of an nkey"},
+			&cli.StringFlag{Name: "nats-user", Usage: "or user `NAME`"},
+			&cli.StringFlag{Name: "nats-password-file", Usage: "and `FILE` with its password"},
+			&cli.StringFlag{Name: "nats-ca", Usage: "trust the CA certificates in `FILE` (PEM) for NATS"},
+			&cli.StringFlag{Name: "nats-cert", Usage: "show NATS the client certificate in `FILE` (PEM)"},
+			&cli.StringFlag{Name: "nats-key", Usage: "and its private key in `FILE` (PEM)"},
 			&cli.StringFlag{Name: "metrics", Usage: "serve metrics for Prometheus on `ADDR`, at /metrics"},
 			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`text` or json"},
 			&cli.BoolFlag{Name: "full-addresses", Usage: "log clients' addresses in full instead of shortened"},
@@ -56,7 +69,7 @@ pairterm host --signal wss://YOUR.SERVER …`,
 			if c.NArg() > 0 {
 				return usage("see: pairterm signal --help", "what is %q?", c.Args().First())
 			}
-			o, err := signalOptionsOf(c)
+			o, err := signalOptionsOf(c, args)
 			if err != nil {
 				return err
 			}
@@ -65,7 +78,7 @@ pairterm host --signal wss://YOUR.SERVER …`,
 	}
 }
 
-func signalOptionsOf(c *cli.Context) (signalOptions, error) {
+func signalOptionsOf(c *cli.Context, args []string) (signalOptions, error) {
 	o := signalOptions{
 		listen:  c.String("listen"),
 		http:    c.String("http"),
@@ -137,6 +150,9 @@ func signalOptionsOf(c *cli.Context) (signalOptions, error) {
 	}
 	var err error
 	if o.proxies, err = parseProxies(splitWords(c.StringSlice("trusted-proxy")), c.Bool("proxy-protocol")); err != nil {
+		return o, err
+	}
+	if o.nats, err = natsOptionsOf(c, args); err != nil {
 		return o, err
 	}
 	o.stunPublic, err = parseSTUNPublic(c.String("stun-public"))
