@@ -63,7 +63,8 @@ type Limits struct {
 
 	// Drain is how long open pipes may go on after a goodbye to their host.
 	Drain time.Duration
-	// Spread is over how long clients are told to spread their return.
+	// Spread is over how long clients are told to spread their return at most;
+	// few are back sooner.
 	Spread time.Duration
 }
 

@@ -117,6 +117,7 @@ type Server struct {
 	rooms   map[signal.Room]*host // guarded by mu
 	serial  uint64                // guarded by mu; of the last host
 	closing bool                  // guarded by mu
+	leaving int                   // guarded by mu; connections when it began to close
 }
 
 // New makes a server. It starts nothing.
@@ -289,13 +290,21 @@ func (s *Server) refuse(w http.ResponseWriter, code signal.Code, wait time.Durat
 	http.Error(w, code.String(), status)
 }
 
+// returnEvery is how far apart clients come back on average: two cores register
+// hosts with TLS about twice as fast.
+const returnEvery = 2 * time.Millisecond
+
 // spread is a wait that brings clients back one after another, sooner where
-// others take them than where one server has to start again.
+// others take them than where one server has to start again, and where there
+// are few.
 func (s *Server) spread(toOthers bool) time.Duration {
 	if toOthers {
 		return mathrand.N(s.limits.Spread / 4)
 	}
-	return time.Second + mathrand.N(s.limits.Spread)
+	s.mu.Lock()
+	clients := max(s.leaving, len(s.conns))
+	s.mu.Unlock()
+	return time.Second + mathrand.N(min(s.limits.Spread, time.Second+time.Duration(clients)*returnEvery))
 }
 
 // shown is an address as the log may have it.
@@ -372,6 +381,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	var hosts []*host
 	var strangers []*conn
 	if first {
+		s.leaving = len(s.conns)
 		for c := range s.conns {
 			if !c.established.Load() {
 				strangers = append(strangers, c)
