@@ -76,8 +76,8 @@ var variants = map[string][]string{
 	"metrics":  {"--set", "open=true,metrics.serviceMonitor=true,service.type=NodePort,stun.type=NodePort,stun.public=stun.example.org:3478"},
 	"haproxy":  {"--set", "open=true,proxyProtocol=true,stun.enabled=false,metrics.enabled=false,image.tag=v1,image.pullSecrets[0].name=registry"},
 	"ingress":  {"--set", "open=true,ingress.className=nginx,ingress.tlsSecret=tls,ingress.annotations.a/b=c,service.annotations.a/b=c,stun.annotations.a/b=c"},
-	"replicas": {"--set", `existingSecret=keys,replicas=3,nats.url=tls://a.example.org:4443\,nats://b.example.org,nats.existingSecret=nats,nats.creds=user.creds,nats.ca=ca.crt,nats.cert=tls.crt,nats.key=tls.key`},
-	"policies": {"--set", "open=true,replicas=2,nats.url=nats://nats,networkPolicy.natsTo[0].podSelector.matchLabels.app=nats,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring"},
+	"replicas": {"--set", `existingSecret=keys,replicas=3,nats.url=tls://a.example.org:4443\,nats://b.example.org,nats.existingSecret=nats,nats.creds=user.creds,nats.ca=ca.crt,nats.cert=tls.crt,nats.key=tls.key,nats.secret=secret,nats.name=blue`},
+	"policies": {"--set", "open=true,replicas=2,nats.url=nats://nats,nats.user=u,nats.password=p,nats.existingSecret=s,networkPolicy.natsTo[0].podSelector.matchLabels.app=nats,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring"},
 	"bare":     {"--set", "open=true,networkPolicy.enabled=false,podDisruptionBudget.enabled=false,ingress.enabled=false,extraArgs[0]=--verbose"},
 	"placed":   {"--set", "open=true,nodeSelector.disk=ssd,tolerations[0].operator=Exists,affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchFields[0].key=metadata.name,affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchFields[0].operator=In,affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchFields[0].values[0]=n1"},
 }
@@ -241,7 +241,7 @@ func TestChartReplicas(t *testing.T) {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	told(t, objects, "--nats=tls://a.example.org:4443,nats://b.example.org", "--nats-creds=/etc/pairterm-nats/user.creds",
-		"--nats-ca=/etc/pairterm-nats/ca.crt", "--nats-cert=/etc/pairterm-nats/tls.crt", "--nats-key=/etc/pairterm-nats/tls.key")
+		"--nats-ca=/etc/pairterm-nats/ca.crt", "--nats-cert=/etc/pairterm-nats/tls.crt", "--nats-key=/etc/pairterm-nats/tls.key", "--nats-secret-file=/etc/pairterm-nats/secret", "--nats-name=blue")
 	deployment := objects["Deployment/r-signal"]
 	for what, got := range map[string]bool{
 		"three replicas":  dig(deployment, "spec", "replicas") == 3,
@@ -255,13 +255,25 @@ func TestChartReplicas(t *testing.T) {
 	}
 }
 
-// told checks that the server is given some arguments.
+// told checks that the server is given some arguments, and none that it does not
+// know.
 func told(t *testing.T, objects map[string]map[string]any, want ...string) {
 	t.Helper()
 	args, _ := dig(objects["Deployment/r-signal"], "spec", "template", "spec", "containers", 0, "args").([]any)
 	for _, w := range want {
 		if !slices.Contains(args, any(w)) {
 			t.Errorf("the server is not told %s but %q", w, args)
+		}
+	}
+	cmd := exec.Command("go", "run", "./cmd/pairterm", "signal", "--help")
+	cmd.Dir = "../.." // the root of the repository
+	help, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, help)
+	}
+	for _, a := range args {
+		if flag, _, _ := strings.Cut(a.(string), "="); !strings.Contains(string(help), flag+" ") {
+			t.Errorf("pairterm signal has no flag %s", flag)
 		}
 	}
 }
@@ -281,6 +293,7 @@ func TestChartRefuses(t *testing.T) {
 		"islands":          {[]string{"--set", "open=true", "--set", "replicas=3"}, "set nats.url"},
 		"NATS nowhere":     {[]string{"--set", "open=true", "--set", "nats.creds=x,nats.existingSecret=x"}, "nats.url is missing"},
 		"no secret":        {[]string{"--set", "open=true", "--set", "nats.url=nats://x,nats.creds=x"}, "go together"},
+		"a user alone":     {[]string{"--set", "open=true", "--set", "nats.url=nats://x,nats.user=x"}, "nats.user and nats.password"},
 		"half a pair":      {[]string{"--set", "open=true", "--set", "nats.url=nats://x,nats.existingSecret=x,nats.cert=x"}, "nats.cert and nats.key"},
 		"no URL":           {[]string{"--set", "open=true", "--set", "nats.url=nats.example.org:4222"}, "nats"},
 		"an unknown gate":  {[]string{"--set", "open=true", "--set", "gate=none"}, "gate"},

@@ -35,10 +35,13 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- fail "more than one replica takes NATS, over which they find each other's rooms: set nats.url" -}}
 {{- end -}}
 {{- with .Values.nats -}}
-{{- if and (not .url) (or .existingSecret .creds .ca .cert .key) -}}
+{{- $files := coalesce .creds .nkey .password .ca .cert .key .secret -}}
+{{- if and (not .url) (or .existingSecret .user $files) -}}
 {{- fail "nats.url is missing" -}}
-{{- else if ne (empty .existingSecret) (empty (coalesce .creds .ca .cert .key)) -}}
-{{- fail "nats.existingSecret and the keys in it (nats.creds, ca, cert, key) go together" -}}
+{{- else if ne (empty .existingSecret) (empty $files) -}}
+{{- fail "nats.existingSecret and the keys in it (nats.creds, nkey, password, ca, cert, key, secret) go together" -}}
+{{- else if ne (empty .user) (empty .password) -}}
+{{- fail "nats.user and nats.password go together" -}}
 {{- else if ne (empty .cert) (empty .key) -}}
 {{- fail "nats.cert and nats.key go together" -}}
 {{- end -}}
