@@ -34,11 +34,11 @@ type signalProcess struct {
 	lines chan string
 }
 
-// startSignal starts one, with the files passed as by systemd, and waits until
-// it has said who may use it.
+// startSignal starts one, with the files passed as by systemd. NOFILE in its
+// environment is how many files it may have open.
 func startSignal(t *testing.T, env []string, files []*os.File, args ...string) *signalProcess {
 	t.Helper()
-	script := `LISTEN_PID=$$ exec pairterm signal "$@"`
+	script := `[ -z "$NOFILE" ] || ulimit -n "$NOFILE"; LISTEN_PID=$$ exec pairterm signal "$@"`
 	p := &signalProcess{t: t, cmd: exec.Command("sh", append([]string{"-c", script, "sh"}, args...)...), lines: make(chan string, 1000)}
 	p.cmd.Env = append(append(os.Environ(), "HOME="+t.TempDir(), "XDG_CONFIG_HOME=", "XDG_STATE_HOME=", "XDG_CACHE_HOME="), env...)
 	if len(files) > 0 {

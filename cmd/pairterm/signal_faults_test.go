@@ -1,0 +1,210 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pairterm/pairterm/signal"
+)
+
+// A server that has no file descriptors left says so, goes on for those whom it
+// has, and takes others again as soon as it can.
+func TestSignalFullFileTable(t *testing.T) {
+	p := startSignal(t, []string{"NOFILE=64"}, nil, "--listen", "127.0.0.1:0", "--stun", "none", "--open")
+	addr := p.says(`signaling on (127[0-9.:]+)`)[1]
+	host, err := registerAs(t, "ws://"+addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meet(t, "ws://"+addr, host)
+
+	var crowd []net.Conn
+	defer func() {
+		for _, c := range crowd {
+			_ = c.Close()
+		}
+	}()
+	for range 100 {
+		c, err := net.Dial("tcp", addr) // the kernel accepts
+		if err != nil {
+			t.Fatal(err)
+		}
+		crowd = append(crowd, c)
+	}
+	p.says(`cannot accept connections.*too many open files`)
+	for _, c := range crowd {
+		_ = c.Close()
+	}
+	meet(t, "ws://"+addr, host)
+	if _, err := registerAs(t, "ws://"+addr); err != nil {
+		t.Error(err)
+	}
+	if code := p.end(syscall.SIGTERM); code != 143 {
+		t.Errorf("exit status %d", code)
+	}
+}
+
+// meet sets up a pipe to a host and sends something through it.
+func meet(t *testing.T, url string, host *signal.Registration) {
+	t.Helper()
+	guest, _, err := signal.Dial(t.Context(), url, host.Info().Room, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = guest.Close() }()
+	pipe, err := host.Accept(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = pipe.Close() }()
+	if err := echoes(guest, pipe); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func echoes(from, to net.Conn) error {
+	want := make([]byte, 1000)
+	_, _ = rand.Read(want)
+	if _, err := from.Write(want); err != nil {
+		return err
+	}
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(to, got); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return errors.New("something else arrived")
+	}
+	return nil
+}
+
+// echoingHost is in its room whenever it can be and sends back what guests send.
+func echoingHost(t *testing.T, url string) signal.Room {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := signal.NewListener(key, []string{url}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	work.Go(func() { _ = l.Run(ctx) })
+	work.Go(func() {
+		for {
+			c, err := l.Accept(ctx)
+			if err != nil {
+				return
+			}
+			work.Go(func() {
+				_, _ = io.Copy(c, c)
+				_ = c.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		work.Wait()
+	})
+	return signal.RoomOf(signal.Pin(key.Public().(ed25519.PublicKey)))
+}
+
+// A server whose sockets systemd keeps may be restarted, and killed at any
+// moment, while hosts and guests come and go: whoever connects is never refused, and
+// what a server that has been killed had begun is all that is lost. Hosts come
+// back by themselves.
+func TestSignalRestartsUnderLoad(t *testing.T) {
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "ws://" + l.Addr().String()
+	_ = l.Close()
+	defer func() { _ = file.Close() }()
+	start := func() *signalProcess { return startSignal(t, nil, []*os.File{file}, "--stun", "none", "--open") }
+
+	server := start()
+	rooms := make([]signal.Room, 6)
+	for i := range rooms {
+		rooms[i] = echoingHost(t, url)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var (
+		guests sync.WaitGroup
+		met    atomic.Int64
+	)
+	defer guests.Wait()
+	defer cancel()
+	progress := make(chan struct{}, 1)
+	for i := range 6 {
+		// Each has an address of its own, and with it limits of its own.
+		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i))}}
+		guests.Go(func() {
+			for n := i; ctx.Err() == nil; n++ {
+				c, _, err := signal.Dial(ctx, url, rooms[n%len(rooms)], &signal.Options{DialContext: from.DialContext})
+				if err == nil {
+					_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+					err = echoes(c, c)
+					_ = c.Close()
+				}
+				switch {
+				case err == nil:
+					met.Add(1)
+					select {
+					case progress <- struct{}{}:
+					default:
+					}
+					continue
+				case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrDeadlineExceeded):
+					t.Errorf("a guest: %v", err)
+				}
+				select {
+				case <-time.After(50 * time.Millisecond): // the host may be on its way back
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	// meets waits until guests have met hosts n times more.
+	meets := func(n int64) {
+		t.Helper()
+		late := time.After(time.Minute)
+		for until := met.Load() + n; met.Load() < until; {
+			select {
+			case <-progress:
+			case <-late:
+				t.Fatalf("guests have met hosts %d times and do so no more", met.Load())
+			}
+		}
+	}
+	meets(50)
+	for i, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL, syscall.SIGKILL} {
+		meets(int64(1 + 7*i)) // some while hosts are still on their way back
+		if code := server.end(sig); sig == syscall.SIGTERM && code != 143 {
+			t.Errorf("exit status %d", code)
+		}
+		server = start()
+	}
+	for range rooms {
+		meets(50)
+	}
+}
