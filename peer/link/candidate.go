@@ -156,11 +156,20 @@ var metadata = map[netip.Addr]struct{}{
 }
 
 var (
-	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")    // RFC 1122
-	reserved    = netip.MustParsePrefix("240.0.0.0/4")  // RFC 1112, with the limited broadcast address
-	nat64Local  = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052: would reach any IPv4 address
-	sixToFour   = netip.MustParsePrefix("2002::/16")    // RFC 3056: likewise
-	teredo      = netip.MustParsePrefix("2001::/32")    // RFC 4380: likewise
+	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")   // RFC 1122
+	reserved    = netip.MustParsePrefix("240.0.0.0/4") // RFC 1112, with the limited broadcast address
+	discard     = netip.MustParsePrefix("100::/64")    // RFC 6666
+
+	// disguises are IPv6 networks whose addresses stand for IPv4 addresses, any of them:
+	// what is refused there must not be had here.
+	disguises = []netip.Prefix{
+		netip.MustParsePrefix("64:ff9b::/96"),    // NAT64, RFC 6052
+		netip.MustParsePrefix("64:ff9b:1::/48"),  // NAT64, RFC 8215
+		netip.MustParsePrefix("2002::/16"),       // 6to4, RFC 3056
+		netip.MustParsePrefix("2001::/32"),       // Teredo, RFC 4380
+		netip.MustParsePrefix("::/96"),           // IPv4-compatible, RFC 4291 section 2.5.5.1
+		netip.MustParsePrefix("::ffff:0:0:0/96"), // IPv4-translated, RFC 2765
+	}
 )
 
 // refusal says why no packet may be sent to an address that a peer named, or gives
@@ -181,8 +190,25 @@ func (p addrPolicy) refusal(a netip.Addr) string {
 		return "broadcast or reserved address"
 	case isMetadata:
 		return "cloud metadata address"
-	case nat64Local.Contains(a) || sixToFour.Contains(a) || teredo.Contains(a):
+	case discard.Contains(a):
+		return "address that discards"
+	case inDisguise(a):
 		return "IPv4 address in disguise"
 	}
 	return ""
+}
+
+// inDisguise reports whether an IPv6 address stands for an IPv4 address. In ISATAP's the
+// lower half says so (RFC 5214 section 6.1).
+func inDisguise(a netip.Addr) bool {
+	if a.Is4() || a.IsLoopback() {
+		return false
+	}
+	for _, p := range disguises {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	b := a.As16()
+	return a.Is4In6() || b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe
 }

@@ -14,6 +14,9 @@ func (s *setup) gather(ctx context.Context) {
 		s.link.log.Debug("no own addresses", "err", err)
 	}
 	for rank, a := range v.addrs {
+		if t.cfg.HidePrivate && isPrivate(a) {
+			continue
+		}
 		if port := s.link.mux.port(familyOf(a)); port != 0 {
 			s.found(newCandidate(CandidateHost, CandidateUDP, netip.AddrPortFrom(a, port), rank))
 		}
@@ -23,9 +26,15 @@ func (s *setup) gather(ctx context.Context) {
 			}
 		}
 	}
-	if !s.link.dialed { // mappings lead to the port on which links are accepted
+	if !s.link.dialed { // these lead to the port on which links are accepted
+		for rank, a := range t.cfg.Public {
+			s.found(newCandidate(CandidateSrflx, CandidateUDP, orPort(a, s.link.mux.port(familyOf(a.Addr()))), rank))
+			if s.link.tcp != nil {
+				s.found(newCandidate(CandidateSrflx, CandidateTCP, orPort(a, s.link.tcp.port(familyOf(a.Addr()))), rank))
+			}
+		}
 		for rank, a := range t.mappedAddrs() {
-			s.found(newCandidate(CandidateSrflx, CandidateUDP, a, rank))
+			s.found(newCandidate(CandidateSrflx, CandidateUDP, a, len(t.cfg.Public)+rank))
 		}
 	}
 	rank := 100 // after the mappings, which are there for this very purpose
@@ -60,10 +69,18 @@ func (s *setup) report(ctx context.Context) {
 	s.out <- r // there is room
 }
 
+// orPort gives a with the port if it has none.
+func orPort(a netip.AddrPort, port uint16) netip.AddrPort {
+	if a.Port() != 0 {
+		port = a.Port()
+	}
+	return netip.AddrPortFrom(a.Addr(), port)
+}
+
 // found queues one of our addresses, unless it is there already or there are too many.
 func (s *setup) found(c Candidate) {
-	if c.validate() != nil {
-		return // a mapping to nowhere
+	if c.validate() != nil || s.link.transport.cfg.Paths.refusal(c) != "" {
+		return // a mapping to nowhere, or what may not be used here
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -195,6 +195,7 @@ func TestHostileCandidates(t *testing.T) {
 	bad := []string{
 		"169.254.169.254:80", "[fd00:ec2::254]:80", "224.0.0.251:5353", "[ff02::fb]:5353", "255.255.255.255:9",
 		"0.0.0.0:9", "[::]:9", "240.0.0.1:9", "169.254.7.7:9", "[fe80::1]:9", "100.100.100.200:80",
+		"[64:ff9b::a9fe:a9fe]:80", "[2002:a9fe:a9fe::1]:80", "[::169.254.169.254]:80", "[fd00::5efe:a9fe:a9fe]:80",
 	}
 	for _, a := range bad {
 		raw.msgs <- link.Candidate{Type: link.CandidateHost, Transport: link.CandidateUDP, Priority: 1, Addr: netip.MustParseAddrPort(a)}

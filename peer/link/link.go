@@ -206,6 +206,17 @@ func (l *Link) setPath(pair *webrtc.ICECandidatePair) {
 	}
 }
 
+// ensurePath asks for the pair that pion selected, should pion not have told yet: it
+// does so in a goroutine of its own.
+func (l *Link) ensurePath() {
+	if l.path.Load() != nil {
+		return
+	}
+	if pair, err := l.iceTransport().GetSelectedCandidatePair(); err == nil && pair != nil {
+		l.setPath(pair)
+	}
+}
+
 // fromPion reads a candidate of pion's own. Those of mDNS, which is off, have no
 // address.
 func fromPion(c *webrtc.ICECandidate) (Candidate, string, bool) {

@@ -324,7 +324,9 @@ func TestRefusedAddresses(t *testing.T) {
 		"255.255.255.255": true, "240.0.0.1": true, "192.168.1.255": true,
 		"169.254.169.254": true, "169.254.1.1": true, "fe80::1": true,
 		"fd00:ec2::254": true, "100.100.100.200": true, "192.0.0.192": true, "168.63.129.16": true, "fd20:ce::254": true,
-		"64:ff9b::a9fe:a9fe": true, "2002:a9fe:a9fe::1": true, "2001:0:1::1": true,
+		"64:ff9b::a9fe:a9fe": true, "64:ff9b:1::a9fe:a9fe": true, "2002:a9fe:a9fe::1": true, "2001:0:1::1": true,
+		"::ffff:169.254.169.254": true, "::169.254.169.254": true, "::ffff:0:169.254.169.254": true,
+		"fd12:3456::5efe:a9fe:a9fe": true, "2001:db8::200:5efe:7f00:1": true, "100::1": true,
 
 		"192.168.1.1": false, "10.0.0.1": false, "100.64.0.1": false, "203.0.113.7": false,
 		"192.168.2.255": false, "2001:db8::1": false, "fd12:3456::1": false, "fd00:ec2::253": false,

@@ -26,6 +26,12 @@ const (
 	routeBurst  = 2 * maxCandidates
 	routeRefill = 30 * time.Second
 
+	// A link may send so many datagrams, and so many more each second, to addresses that
+	// its peer named and that have not answered. The twelve addresses that a peer may
+	// have, checked five times a second, are within that; and nobody is flooded by it.
+	blindBurst = 3 * maxCandidates
+	blindRate  = 60
+
 	// goodbyeCopies is how many copies of a link's last records are sent.
 	goodbyeCopies = 2
 
@@ -82,6 +88,7 @@ type mux struct {
 	log      *slog.Logger
 	counters *muxCounters
 	primary  func() [families]netip.Addr // the addresses to show for the local candidates
+	admits   func(netip.Addr) bool       // whether checks from there are heard
 	owned    sync.WaitGroup              // goroutines that end with the mux
 	life     context.Context             // until Close
 	endLife  context.CancelFunc
@@ -118,7 +125,7 @@ var epoch = time.Now()
 
 func sinceEpoch() int64 { return int64(time.Since(epoch)) }
 
-func newMux(socks [families]udpSocket, primary func() [families]netip.Addr, counters *muxCounters, log *slog.Logger) *mux {
+func newMux(socks [families]udpSocket, primary func() [families]netip.Addr, admits func(netip.Addr) bool, counters *muxCounters, log *slog.Logger) *mux {
 	life, endLife := context.WithCancel(context.Background())
 	return &mux{
 		life:     life,
@@ -127,6 +134,7 @@ func newMux(socks [families]udpSocket, primary func() [families]netip.Addr, coun
 		log:      log,
 		counters: counters,
 		primary:  primary,
+		admits:   admits,
 		conns:    make(map[connKey]*muxConn),
 		routes:   make(map[netip.AddrPort]*route),
 		queries:  make(map[[12]byte]chan<- stunAnswer),
@@ -242,7 +250,7 @@ type claim struct {
 // that link's if nobody else is using it.
 func (m *mux) claim(username []byte, from netip.AddrPort) (claim, bool) {
 	ufrag, _, found := bytes.Cut(username, []byte(":"))
-	if !found {
+	if !found || !m.admits(from.Addr()) {
 		return claim{}, false
 	}
 	m.mu.Lock()
@@ -398,6 +406,7 @@ func (m *mux) open(key connKey, local *net.UDPAddr, hooks connHooks) (*muxConn, 
 		key:   key,
 		local: local,
 		fresh: rate.NewLimiter(rate.Every(routeRefill), routeBurst),
+		blind: rate.NewLimiter(blindRate, blindBurst),
 		hooks: hooks,
 	}
 	c.queue.init()

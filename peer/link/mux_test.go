@@ -54,7 +54,7 @@ func newFakeMux(t testing.TB) (*mux, *fakeSocket) {
 	t.Helper()
 	s := &fakeSocket{local: net.UDPAddr{IP: net.IPv4zero, Port: 40000}, in: make(chan fakePacket), done: make(chan struct{})}
 	primary := func() [families]netip.Addr { return [families]netip.Addr{netip.MustParseAddr("10.0.0.1")} }
-	m := newMux([families]udpSocket{s}, primary, new(muxCounters), slog.New(slog.DiscardHandler))
+	m := newMux([families]udpSocket{s}, primary, PathsDirect.admits, new(muxCounters), slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		if err := m.Close(); err != nil {
 			t.Error(err)

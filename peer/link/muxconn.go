@@ -24,6 +24,7 @@ type muxConn struct {
 	key   connKey
 	local *net.UDPAddr
 	fresh *rate.Limiter // of addresses not seen before
+	blind *rate.Limiter // of datagrams to addresses from which nothing has come yet
 
 	hooks connHooks
 
@@ -68,6 +69,9 @@ func (c *muxConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	}
 	r := c.last.r
 	m.mu.Unlock()
+	if r.received.Load() == 0 && !c.blind.Allow() {
+		return len(b), nil // as if it were lost: the check will be repeated
+	}
 	// Checks go to addresses that nothing is known of, so those are not copied before
 	// something was heard from there.
 	if c.hooks.repeater != nil && (looksLikeDTLS(b) || r.received.Load() > 0) {

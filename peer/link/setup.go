@@ -15,6 +15,16 @@ import (
 // just not have sent anything yet, or too much may have been lost.
 const retryInterval = 1500 * time.Millisecond
 
+const (
+	// tcpDelay is the head start of UDP: it finds most paths by then, and TCP, which is
+	// worse for keys under loss, need not be tried.
+	tcpDelay = 300 * time.Millisecond
+
+	// maxTCPTried bounds the addresses of the peer's to which TCP connections are opened,
+	// once each from every address of ours: a peer may not have ports scanned.
+	maxTCPTried = 6
+)
+
 // Dial sets up a link as the guest, to a peer that calls Accept with the other end of
 // the signaler. It returns when both channels are open.
 //
@@ -131,6 +141,8 @@ type setup struct {
 	out   chan Message // to be sent; room for all there can be
 	begin time.Time
 
+	running sync.WaitGroup // goroutines that end with run
+
 	described chan struct{} // closed when the peer's description has been applied
 	failed    chan error    // room for one of each goroutine that may fail
 
@@ -147,7 +159,7 @@ type setup struct {
 // has ended then, but for the link itself.
 func (s *setup) run(ctx context.Context) error {
 	sctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
+	wg := &s.running
 	defer wg.Wait()
 	defer cancel()
 
@@ -180,6 +192,7 @@ func (s *setup) wait(ctx context.Context) error {
 	for {
 		select {
 		case <-l.opened:
+			l.ensurePath()
 			return nil
 		case <-described:
 			described = nil
@@ -310,7 +323,7 @@ func (s *setup) receive(ctx context.Context) {
 			if ended {
 				err = fmt.Errorf("%w: %T after the end of candidates", ErrProtocol, m)
 			} else if _, ended = m.(EndOfCandidates); !ended || n == 0 {
-				err = s.apply(m, n)
+				err = s.apply(ctx, m, n)
 			}
 			n++
 		}
@@ -326,7 +339,7 @@ func (s *setup) receive(ctx context.Context) {
 
 // apply takes the nth message of the peer's. It checks everything again, since a
 // Signaler need not have used ParseMessage.
-func (s *setup) apply(m Message, n int) error {
+func (s *setup) apply(ctx context.Context, m Message, n int) error {
 	if m == nil {
 		return fmt.Errorf("%w: no message", ErrProtocol)
 	}
@@ -346,7 +359,7 @@ func (s *setup) apply(m Message, n int) error {
 		if n > maxCandidates {
 			return fmt.Errorf("%w: more than %d candidates", ErrProtocol, maxCandidates)
 		}
-		return s.addCandidate(m)
+		return s.addCandidate(ctx, m)
 	}
 	return fmt.Errorf("%w: %T at position %d", ErrProtocol, m, n)
 }
@@ -380,27 +393,59 @@ func (s *setup) describe(d Description) error {
 	return nil
 }
 
-// addCandidate has pion check an address of the peer's, if packets may be sent there.
-func (s *setup) addCandidate(c Candidate) error {
+// addCandidate takes an address of the peer's, if packets may be sent there.
+func (s *setup) addCandidate(ctx context.Context, c Candidate) error {
 	// The networks of this moment count: this machine may have joined one since.
 	v, err := s.link.transport.net.look()
 	if err != nil {
 		return err
 	}
-	if why := v.policy.refusal(c.Addr.Addr()); why != "" {
-		s.link.log.Debug("candidate refused", "candidate", c, "why", why)
-		s.mu.Lock()
-		s.refused++
-		s.mu.Unlock()
-		return nil
-	}
-	if err := s.link.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: c.marshal(0)}); err != nil {
-		return fmt.Errorf("adding the candidate %v: %w", c, err)
+	why := v.policy.refusal(c.Addr.Addr())
+	if why == "" {
+		why = s.link.transport.cfg.Paths.refusal(c)
 	}
 	s.mu.Lock()
+	tcp := 0
+	for _, have := range s.remote {
+		if have.Transport == CandidateTCP {
+			tcp++
+		}
+	}
+	if why == "" && c.Transport == CandidateTCP && tcp == maxTCPTried {
+		why = "one TCP address too many"
+	}
+	if why != "" {
+		s.refused++
+		s.mu.Unlock()
+		s.link.log.Debug("candidate refused", "candidate", c, "why", why)
+		return nil
+	}
 	s.remote = append(s.remote, c)
 	s.mu.Unlock()
 	s.link.log.Debug("candidate of the peer", "candidate", c)
+	if c.Transport == CandidateUDP {
+		return s.try(c)
+	}
+	s.running.Go(func() {
+		select {
+		case <-time.After(tcpDelay):
+		case <-s.link.connected:
+			return
+		case <-ctx.Done():
+			return
+		}
+		if err := s.try(c); err != nil {
+			s.link.log.Debug("trying a candidate late", "err", err)
+		}
+	})
+	return nil
+}
+
+// try has pion check an address.
+func (s *setup) try(c Candidate) error {
+	if err := s.link.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: c.marshal(0)}); err != nil {
+		return fmt.Errorf("adding the candidate %v: %w", c, err)
+	}
 	return nil
 }
 

@@ -36,8 +36,9 @@ type tcpMux struct {
 	listeners [families]net.Listener
 	log       *slog.Logger
 	counters  *muxCounters
-	strangers chan struct{} // has a slot for each connection that has not shown whose it is
-	streams   chan struct{} // has a slot for each connection
+	admits    func(netip.Addr) bool // whether connections from there are taken
+	strangers chan struct{}         // has a slot for each connection that has not shown whose it is
+	streams   chan struct{}         // has a slot for each connection
 	running   sync.WaitGroup
 
 	mu     sync.Mutex
@@ -51,11 +52,14 @@ type tcpKey struct {
 	local netip.Addr
 }
 
-// listenTCP listens on a TCP port in each family. One family may be missing.
-func (nw *network) listenTCP(port int, log *slog.Logger, counters *muxCounters) (*tcpMux, error) {
+// listenTCP listens on a TCP port in each family, 0 for the number of the UDP port. If
+// nobody has asked for that number and it is taken, another one does. One family may be
+// missing.
+func (nw *network) listenTCP(port int, udp *mux, anyPort bool, log *slog.Logger, counters *muxCounters) (*tcpMux, error) {
 	m := &tcpMux{
 		log:       log,
 		counters:  counters,
+		admits:    udp.admits,
 		strangers: make(chan struct{}, maxTCPStrangers),
 		streams:   make(chan struct{}, maxTCPStreams),
 		conns:     make(map[tcpKey]*tcpConn),
@@ -65,17 +69,29 @@ func (nw *network) listenTCP(port int, log *slog.Logger, counters *muxCounters) 
 	if nw.loopback == LoopbackOnly {
 		ips = [families]net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	}
-	var errs []error
+	if port == 0 {
+		port = int(max(udp.port(ipv4), udp.port(ipv6)))
+	} else {
+		anyPort = false
+	}
+	var firstErr error
 	for f, name := range []string{"tcp4", "tcp6"} {
 		ln, err := nw.guarded.ListenTCP(name, &net.TCPAddr{IP: ips[f], Port: port})
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		if err != nil && anyPort {
+			ln, err = nw.guarded.ListenTCP(name, &net.TCPAddr{IP: ips[f]})
 		}
-		m.listeners[f] = ln
+		if err == nil {
+			m.listeners[f] = ln
+		} else if firstErr == nil {
+			firstErr = err
+		}
 	}
-	if len(errs) == int(families) {
-		return nil, fmt.Errorf("opening TCP port %d: %w", port, errs[0])
+	// As with UDP, a port that was asked for must be had in IPv4.
+	if m.listeners[ipv4] == nil && (m.listeners[ipv6] == nil || !anyPort) {
+		if ln := m.listeners[ipv6]; ln != nil {
+			_ = ln.Close() // nobody was accepted
+		}
+		return nil, fmt.Errorf("opening TCP port %d: %w", port, firstErr)
 	}
 	for _, ln := range m.listeners {
 		if ln != nil {
@@ -117,9 +133,10 @@ func (m *tcpMux) accept(ln net.Listener) {
 
 // admit takes a connection in, if there is room for strangers.
 func (m *tcpMux) admit(c net.Conn) bool {
+	from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
+	if m.closed || !m.admits(from) {
 		return false
 	}
 	select {

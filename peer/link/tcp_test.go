@@ -16,11 +16,20 @@ func newTCPMux(t *testing.T) *tcpMux {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := nw.listenTCP(0, slog.New(slog.DiscardHandler), new(muxCounters))
+	quiet, counters := slog.New(slog.DiscardHandler), new(muxCounters)
+	socks, _, err := nw.listenUDP(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	udp := newMux(socks, nw.primary, PathsDirect.admits, counters, quiet)
+	m, err := nw.listenTCP(0, udp, true, quiet, counters)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if err := udp.Close(); err != nil {
+			t.Error(err)
+		}
 		if err := m.Close(); err != nil {
 			t.Error(err)
 		}

@@ -64,9 +64,12 @@ func (t Timeouts) withDefaults() Timeouts {
 
 // Config is how a [Transport] works. The zero value is usable.
 type Config struct {
-	// Port is the port, UDP and with TCP also TCP, on which links are accepted; 0 picks
-	// one. Links that are dialed have ports of their own.
+	// Port is the UDP port on which links are accepted; 0 picks one. Links that are
+	// dialed have ports of their own.
 	Port int
+	// TCPPort is the TCP port on which links are accepted, if TCP is set; 0 is the number
+	// of the UDP port.
+	TCPPort int
 	// STUN are the servers, as host:port, that are asked for our address as seen from
 	// outside.
 	STUN []string
@@ -75,6 +78,15 @@ type Config struct {
 	// Mapped are addresses at which a router or a cloud forwards to Port; they are
 	// offered like those that STUN servers tell. See also [Transport.SetMapped].
 	Mapped []netip.AddrPort
+	// Public are such addresses that somebody vouches for, for UDP and, with TCP, for TCP
+	// too; they are offered before all others that are not the machine's own. Port 0
+	// stands for the port on which links are accepted. See [CheckPublic].
+	Public []netip.AddrPort
+	// Paths says which paths links may take.
+	Paths Paths
+	// HidePrivate keeps addresses of private networks from peers. A peer in the same one
+	// may see them all the same, on the packets that come from there.
+	HidePrivate bool
 	// Loopback says when loopback addresses take part.
 	Loopback Loopback
 	// MaxPending bounds the links being accepted at one time; beyond it Accept gives
@@ -127,6 +139,14 @@ func NewTransport(cfg Config) (*Transport, error) {
 	if cfg.Port < 0 || cfg.Port > 65535 {
 		return nil, fmt.Errorf("port %d is not between 0 and 65535", cfg.Port)
 	}
+	if cfg.TCPPort < 0 || cfg.TCPPort > 65535 {
+		return nil, fmt.Errorf("TCP port %d is not between 0 and 65535", cfg.TCPPort)
+	}
+	for _, a := range cfg.Public {
+		if err := CheckPublic(a); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.MaxPending <= 0 {
 		cfg.MaxPending = 64
 	}
@@ -146,7 +166,9 @@ func NewTransport(cfg Config) (*Transport, error) {
 		if err != nil {
 			return nil, err
 		}
-		t.stun = append(t.stun, hostport)
+		if cfg.Paths != PathsLAN { // an address as seen from outside is of no use there
+			t.stun = append(t.stun, hostport)
+		}
 	}
 	var err error
 	t.net, err = newNetwork(cfg.Net, cfg.Loopback)
@@ -190,7 +212,7 @@ func (t *Transport) listen() (*listener, error) {
 	}
 	l := &listener{mux: m, window: smallWindow}
 	if t.cfg.TCP {
-		if l.tcp, err = t.net.listenTCP(int(m.port(ipv4)), t.log, &t.counters); err != nil {
+		if l.tcp, err = t.net.listenTCP(t.cfg.TCPPort, m, t.cfg.Port == 0, t.log, &t.counters); err != nil {
 			return nil, errors.Join(err, m.Close())
 		}
 	}
@@ -204,7 +226,7 @@ func (t *Transport) openMux(port int) (*mux, int, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("opening UDP port %d: %w", port, err)
 	}
-	m := newMux(socks, t.net.primary, &t.counters, t.log)
+	m := newMux(socks, t.net.primary, t.cfg.Paths.admits, &t.counters, t.log)
 	m.start()
 	return m, granted, nil
 }
