@@ -129,7 +129,8 @@ func prepareHost(ctx context.Context, say *announcer, o hostOptions, log *slog.L
 			return nil, err
 		}
 	}
-	cfg := link.Config{Port: o.port, STUN: o.stun, Logger: log}
+	cfg := o.paths.config()
+	cfg.Port, cfg.TCPPort, cfg.Public, cfg.Logger = o.port, o.tcpPort, o.publicAddrs, log
 	if len(cfg.STUN) == 0 {
 		cfg.STUN = h.place.stun
 	}
@@ -141,7 +142,7 @@ func prepareHost(ctx context.Context, say *announcer, o hostOptions, log *slog.L
 	}
 	if err != nil {
 		h.place.close()
-		return nil, fail(exitUsage, err, "check --port and --stun")
+		return nil, portFailure(err, o)
 	}
 	return h, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -28,7 +29,7 @@ holders of your own keys.
 
 Without --signal a small introduction server runs inside, at the addresses of
 this machine; that is all it takes on one machine, in a LAN or a VPN.`,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "allow", Aliases: []string{"a"}, Usage: "let `WHO` in, to see and type (repeatable)"},
 			&cli.StringSliceFlag{Name: "view", Usage: "let `WHO` in, to see only (repeatable)"},
 			&cli.StringSliceFlag{Name: "signal", Aliases: []string{"s"}, Usage: "meet guests at the signaling server `URL` (repeatable)"},
@@ -43,11 +44,12 @@ this machine; that is all it takes on one machine, in a LAN or a VPN.`,
 			&cli.BoolFlag{Name: "headless", Usage: "share without a terminal of your own, as a service or in CI"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show no notices of joins and leaves in the terminal"},
 			&cli.BoolFlag{Name: "nested", Usage: "share even inside a shell that is shared already"},
-			&cli.StringSliceFlag{Name: "stun", Usage: "ask the STUN server `HOST:PORT` instead of the signaling server's (repeatable)"},
-			&cli.IntFlag{Name: "port", Usage: "UDP `PORT` for the direct paths, for example one that a router forwards"},
+			&cli.IntFlag{Name: "port", Usage: "`PORT`, UDP and TCP, for the direct paths, for example one that a router forwards"},
+			&cli.IntFlag{Name: "tcp-port", Usage: "another `PORT` for TCP, for example 443, which most firewalls let pass"},
+			&cli.StringSliceFlag{Name: "public-addr", Usage: "`ADDR`ess, or ADDR:PORT, from which a NAT or a cloud forwards to --port (repeatable)"},
 			&cli.StringFlag{Name: "log", Usage: "write a log to `FILE`"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "tell and log more"},
-		},
+		}, pathFlags()...),
 		Action: func(c *cli.Context) error {
 			before, command, ok := commandLine(args, c.Args().Slice())
 			if len(before) > 0 {
@@ -68,8 +70,8 @@ this machine; that is all it takes on one machine, in a LAN or a VPN.`,
 				headless:     c.Bool("headless"),
 				nested:       c.Bool("nested"),
 				quiet:        c.Bool("quiet"),
-				stun:         splitWords(c.StringSlice("stun")),
 				port:         c.Int("port"),
+				tcpPort:      c.Int("tcp-port"),
 				log:          c.String("log"),
 				verbose:      c.Bool("verbose"),
 				signal:       splitWords(c.StringSlice("signal")),
@@ -83,6 +85,18 @@ this machine; that is all it takes on one machine, in a LAN or a VPN.`,
 			}
 			if len(o.signal) > 0 && o.signalListen != "" {
 				return usage("leave out one of them", "--signal-listen is for the server inside, which --signal replaces")
+			}
+			for _, p := range []string{"port", "tcp-port"} {
+				if n := c.Int(p); n < 0 || n > 65535 {
+					return usage("a number from 1 to 65535", "--%s %d", p, n)
+				}
+			}
+			var err error
+			if o.publicAddrs, err = parsePublicAddrs(c.StringSlice("public-addr")); err != nil {
+				return err
+			}
+			if o.paths, err = parsePathOptions(c); err != nil {
+				return err
 			}
 			if c.Int("scrollback") < 0 || c.Int("scrollback") > maxScrollback {
 				return usage(fmt.Sprintf("0 to %d", maxScrollback), "--scrollback %d", c.Int("scrollback"))
@@ -131,8 +145,10 @@ type hostOptions struct {
 	headless     bool
 	nested       bool
 	quiet        bool
-	stun         []string
 	port         int
+	tcpPort      int
+	publicAddrs  []netip.AddrPort
+	paths        pathOptions
 	log          string
 	verbose      bool
 }

@@ -80,7 +80,8 @@ func (j *joining) prepare(ctx context.Context, log *slog.Logger) error {
 		}
 	}
 	j.painter = term.NewPainter(j.tty)
-	cfg := link.Config{STUN: j.opts.stun, Logger: log}
+	cfg := j.opts.paths.config()
+	cfg.Logger = log
 	if isLoopback(j.opts.ticket.Signal[0]) {
 		cfg.Loopback = link.LoopbackAlways
 	}

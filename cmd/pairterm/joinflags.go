@@ -18,17 +18,16 @@ func joinCommand(std stdio, ui *ui) *cli.Command {
 
 Ctrl-] and then d leaves; Ctrl-] and then ? tells what else there is. The exit
 status is the shared shell's.`,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "identity", Aliases: []string{"i"}, Usage: "prove the SSH key in `FILE`, and no other"},
 			&cli.StringFlag{Name: "host-key", Usage: "insist that the host proves a key of `WHO`: a file, a key line, github:NAME, …"},
 			&cli.StringFlag{Name: "save", Usage: "keep the ticket under `NAME`"},
 			&cli.BoolFlag{Name: "wait", Usage: "wait until the host is there"},
 			&cli.StringFlag{Name: "escape", Value: term.DefaultLeader.String(), Usage: "the leader `KEY`, for example ctrl-a, or none"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "do not tell in the terminal how it is connected"},
-			&cli.StringSliceFlag{Name: "stun", Usage: "ask the STUN server `HOST:PORT` instead of the signaling server's (repeatable)"},
 			&cli.StringFlag{Name: "log", Usage: "write a log to `FILE`"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "tell and log more"},
-		},
+		}, pathFlags()...),
 		Action: func(c *cli.Context) error {
 			switch c.NArg() {
 			case 0:
@@ -50,6 +49,10 @@ status is the shared shell's.`,
 					return err
 				}
 			}
+			paths, err := parsePathOptions(c)
+			if err != nil {
+				return err
+			}
 			return runJoin(c.Context, std, ui, joinOptions{
 				ticket:   t,
 				identity: c.String("identity"),
@@ -58,7 +61,7 @@ status is the shared shell's.`,
 				wait:     c.Bool("wait"),
 				leader:   leader,
 				quiet:    c.Bool("quiet"),
-				stun:     splitWords(c.StringSlice("stun")),
+				paths:    paths,
 				log:      c.String("log"),
 				verbose:  c.Bool("verbose"),
 			})
@@ -75,7 +78,7 @@ type joinOptions struct {
 	wait     bool
 	leader   term.Leader
 	quiet    bool
-	stun     []string
+	paths    pathOptions
 	log      string
 	verbose  bool
 }

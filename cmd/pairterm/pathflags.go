@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pairterm/pairterm/peer/link"
+)
+
+// pathFlags are the flags of host and join about how the two machines reach each
+// other.
+func pathFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "stun", Usage: "ask the STUN server `HOST:PORT` instead of the signaling server's (repeatable)"},
+		&cli.StringFlag{Name: "path", Usage: "`WHICH` paths may be taken: lan, direct (the default), or any"},
+		&cli.BoolFlag{Name: "no-private-addrs", Usage: "do not tell the other side addresses of private networks"},
+	}
+}
+
+// pathOptions is what those flags say.
+type pathOptions struct {
+	stun        []string
+	paths       link.Paths
+	hidePrivate bool
+}
+
+func parsePathOptions(c *cli.Context) (pathOptions, error) {
+	o := pathOptions{
+		stun:        splitWords(c.StringSlice("stun")),
+		hidePrivate: c.Bool("no-private-addrs"),
+	}
+	if which := c.String("path"); which != "" {
+		var err error
+		if o.paths, err = link.ParsePaths(which); err != nil {
+			return o, usage("--path lan, --path direct or --path any", "--path: %w", err)
+		}
+	}
+	if o.paths == link.PathsLAN && o.hidePrivate {
+		return o, usage("leave out one of them", "--path lan is over private addresses, which --no-private-addrs hides")
+	}
+	return o, nil
+}
+
+// config is what links are made with.
+func (o pathOptions) config() link.Config {
+	return link.Config{STUN: o.stun, TCP: true, Paths: o.paths, HidePrivate: o.hidePrivate}
+}
+
+// parsePublicAddrs reads the values of --public-addr: an address, with or without a
+// port.
+func parsePublicAddrs(values []string) ([]netip.AddrPort, error) {
+	var out []netip.AddrPort
+	for _, v := range splitWords(values) {
+		a, err := parsePublicAddr(v)
+		if err == nil {
+			err = link.CheckPublic(a)
+		}
+		if err != nil {
+			return nil, usage("for example: --public-addr 203.0.113.7, or with another port in front of the NAT: --public-addr 203.0.113.7:40000",
+				"--public-addr %q: %w", v, err)
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func parsePublicAddr(s string) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
+		return netip.AddrPortFrom(a, 0), nil
+	}
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return a, errors.New("not an IP address, and not one with a port")
+	}
+	if a.Port() == 0 {
+		return a, errors.New("port 0")
+	}
+	return a, nil
+}
+
+// portFailure says what to do about a port that could not be had.
+func portFailure(err error, o hostOptions) error {
+	hint := "check --port and --tcp-port"
+	var op *net.OpError
+	tcp := errors.As(err, &op) && strings.HasPrefix(op.Net, "tcp")
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		hint = "ports below 1024 are root's; permit them to pairterm with: sudo setcap cap_net_bind_service=+ep $(command -v pairterm)"
+	case errors.Is(err, syscall.EADDRINUSE) && tcp && o.tcpPort == 0:
+		hint = fmt.Sprintf("another program has that TCP port; choose one for TCP alone: --port %d --tcp-port PORT", o.port)
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = "another program has that port, perhaps another pairterm host; choose another one"
+	}
+	return fail(exitUsage, err, hint)
+}
