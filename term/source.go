@@ -16,8 +16,8 @@ const (
 	// more output comes, and feedAfter how long it waits for so much. To wake
 	// it for every read would cost more than the model itself does. Whoever
 	// asks for its state brings it up to date.
-	feedAt    = 64 << 10
-	feedAfter = 4 * time.Millisecond
+	feedAt    = 512 << 10
+	feedAfter = 20 * time.Millisecond
 
 	// modelChunk is how much the model takes at once, in bytes: so long, some
 	// 100 µs, may somebody who asks for its state have to wait.
@@ -44,6 +44,7 @@ type source struct {
 	// Guarded by mu.
 	log         backlog
 	fed         uint64 // what the model has taken; changed while feeding is held
+	skipped     uint64 // up to where there is nothing more that the model may skip
 	cuts        []cut  // ahead of fed
 	ended       bool
 	subscribers map[*subscription]struct{}
@@ -225,7 +226,7 @@ func (s *source) feedLocked(limit int) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for limit > 0 && s.fed != s.log.head {
-		n := limit
+		n := int(s.log.head - s.fed)
 		if len(s.cuts) > 0 {
 			next := s.cuts[0]
 			if next.pos == s.fed {
@@ -240,7 +241,16 @@ func (s *source) feedLocked(limit int) uint64 {
 		}
 		// append does not touch what has not been fed, so it can be read
 		// without the lock.
-		a, b := s.log.span(s.fed, n)
+		if s.fed >= s.skipped {
+			a, _ := s.log.span(s.fed, n)
+			s.mu.Unlock()
+			n := s.model.Skip(a)
+			s.mu.Lock()
+			s.skipped = s.fed + uint64(len(a))
+			s.ate(n)
+			continue
+		}
+		a, b := s.log.span(s.fed, min(n, limit))
 		s.mu.Unlock()
 		_, _ = s.model.Write(a)
 		_, _ = s.model.Write(b)

@@ -56,7 +56,8 @@ func (s *Screen) setLink(b []byte) {
 	s.setExtent(x)
 }
 
-// printable reports whether b holds only what may stand in a URI or a colour.
+// printable reports whether b holds only printable ASCII, and so may stand in a URI or
+// a colour.
 func printable(b []byte) bool {
 	for _, c := range b {
 		if c < 0x20 || c > 0x7e {

@@ -90,7 +90,14 @@ func (s *Screen) newRow() *row {
 
 // recycle takes a row that is no longer part of the screen.
 func (s *Screen) recycle(r *row) {
-	if r.epoch != s.epoch || len(s.free) >= 2*scrollChunk {
+	if len(s.free) < 2*scrollChunk {
+		s.reuse(r)
+	}
+}
+
+// reuse is recycle for as many rows as there are.
+func (s *Screen) reuse(r *row) {
+	if r.epoch != s.epoch {
 		return
 	}
 	r.cells, r.wrapped = r.cells[:0], false

@@ -85,6 +85,11 @@ func (s *Screen) nextChunk() *chunk {
 
 // forget empties the scrollback.
 func (s *Screen) forget() {
+	for _, c := range s.hist.chunks {
+		for _, r := range c.rows[:c.n] {
+			s.reuse(r) // the scrollback's bound is theirs as well
+		}
+	}
 	s.hist.chunks, s.hist.bytes = nil, 0
 }
 
