@@ -74,7 +74,7 @@ func BenchmarkHostPath(b *testing.B) {
 				if err != nil {
 					break
 				}
-				if _, err := tty.w.Write(buf[:n]); err != nil {
+				if _, err := tty.writer.Write(buf[:n]); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -44,7 +44,7 @@ func startProcess(c Command, size Size, like *TTY) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a PTY: %w", err)
 	}
-	p := &process{master: master, r: master, name: slave.Name(), done: make(chan struct{})}
+	p := &process{master: master, r: quickReader(master), name: slave.Name(), done: make(chan struct{})}
 	if master.SetReadDeadline(time.Time{}) != nil {
 		p.r = newPump(master)
 	}

@@ -30,7 +30,8 @@ type TTY struct {
 	// Set once.
 	in, out  *os.File       // the caller's, whose settings are changed
 	r        deadlineReader // what is read
-	w        *os.File       // what is written
+	w        *os.File       // what is written to
+	writer   io.Writer      // what writes to w, for one caller at a time
 	owned    []io.Closer    // r and w where they are our own
 	pollable bool           // writes to w take deadlines
 
@@ -114,7 +115,7 @@ func (t *TTY) Write(p []byte) (int, error) {
 	}
 	defer func() { <-t.turn }()
 	t.follow(p)
-	n, err := t.w.Write(p)
+	n, err := t.writer.Write(p)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		switch state, _ := t.current(); state {
 		case ttySuspended:
@@ -273,14 +274,14 @@ func (t *TTY) writeUndo() {
 	t.tracker = modeTracker{}
 	if t.pollable {
 		_ = t.w.SetWriteDeadline(time.Now().Add(restorePatience))
-		_, _ = t.w.Write(undo)
+		_, _ = t.writer.Write(undo)
 		_ = t.w.SetWriteDeadline(time.Time{})
 		<-t.turn
 		return
 	}
 	written := make(chan struct{})
 	go func() {
-		_, _ = t.w.Write(undo)
+		_, _ = t.writer.Write(undo)
 		<-t.turn
 		close(written)
 	}()

@@ -27,9 +27,9 @@ func IsTerminal(f *os.File) bool {
 // open gives t descriptions of its own of the terminal, or else uses the
 // caller's.
 func (t *TTY) open() {
-	t.w = t.out
+	t.w, t.writer = t.out, t.out
 	if f := reopen(t.out); f != nil {
-		t.w, t.pollable = f, true
+		t.w, t.writer, t.pollable = f, quickWriter(f), true
 		t.owned = append(t.owned, f)
 		if sameDevice(t.in, t.out) {
 			t.r = f

@@ -26,7 +26,7 @@ func IsTerminal(f *os.File) bool {
 
 func (t *TTY) open() {
 	p := newPump(t.in)
-	t.r, t.w = p, t.out
+	t.r, t.w, t.writer = p, t.out, t.out
 	t.owned = append(t.owned, p)
 }
 
