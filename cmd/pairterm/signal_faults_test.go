@@ -94,10 +94,7 @@ func echoes(from, to net.Conn) error {
 // echoingHost is in its room whenever it can be and sends back what guests send.
 func echoingHost(t *testing.T, url string) signal.Room {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := newSessionKey(t)
 	l, err := signal.NewListener(key, []string{url}, nil, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -119,13 +119,18 @@ func replaceFile(t *testing.T, path, content string) {
 	}
 }
 
-func registerAs(t *testing.T, url string, ids ...keys.Identity) (*signal.Registration, error) {
+func newSessionKey(t *testing.T) ed25519.PrivateKey {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	reg, err := signal.Register(t.Context(), url, key, &signal.Options{Identities: ids})
+	return key
+}
+
+func registerAs(t *testing.T, url string, ids ...keys.Identity) (*signal.Registration, error) {
+	t.Helper()
+	reg, err := signal.Register(t.Context(), url, newSessionKey(t), &signal.Options{Identities: ids})
 	if err == nil {
 		t.Cleanup(func() { _ = reg.Close() })
 	}
@@ -252,12 +257,8 @@ func TestSignalSocketActivation(t *testing.T) {
 	hears("RELOADING=1\nMONOTONIC_USEC=")
 	hears("READY=1")
 
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
 	registered := make(chan signal.Info, 10)
-	host, err := signal.NewListener(key, []string{url}, nil, func(s signal.State) {
+	host, err := signal.NewListener(newSessionKey(t), []string{url}, nil, func(s signal.State) {
 		if s.Phase == signal.PhaseRegistered {
 			registered <- s.Info
 		}
