@@ -7,10 +7,13 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -204,4 +207,100 @@ func TestSignalRestartsUnderLoad(t *testing.T) {
 	for range rooms {
 		meets(50)
 	}
+}
+
+// Certificates change while guests and hosts set up connections, of which none
+// fails; and what does not fit together changes nothing.
+func TestSignalCertificatesSwap(t *testing.T) {
+	live := t.TempDir()
+	roots := x509.NewCertPool()
+	read := func(path string) []byte {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	var chains, keys [4][]byte
+	for i := range chains {
+		cert, key, _ := localhostCertificate(t)
+		chains[i], keys[i] = read(cert), read(key)
+		roots.AppendCertsFromPEM(chains[i])
+	}
+	cert, key := filepath.Join(live, "cert.pem"), filepath.Join(live, "key.pem")
+	replaceFile(t, cert, string(chains[0]))
+	replaceFile(t, key, string(keys[0]))
+	p := startSignal(t, nil, nil, "--listen", "127.0.0.1:0", "--stun", "none", "--open", "--tls-cert", cert, "--tls-key", key)
+	addr := p.says(`signaling on (127[0-9.:]+)`)[1]
+	_, port, _ := net.SplitHostPort(addr)
+	url := "wss://localhost:" + port
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var guests sync.WaitGroup
+	defer guests.Wait()
+	defer cancel()
+	progress := make(chan struct{})
+	for i := range 4 {
+		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i))}}
+		opts := &signal.Options{
+			TLS:         &tls.Config{RootCAs: roots},
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) { return from.DialContext(ctx, network, addr) },
+		}
+		guests.Go(func() {
+			for ctx.Err() == nil {
+				err := setup(ctx, url, opts)
+				if err != nil && ctx.Err() == nil {
+					t.Errorf("a setup failed: %v", err)
+				}
+				select {
+				case progress <- struct{}{}:
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	sets := func(n int) {
+		for range n {
+			<-progress
+		}
+	}
+	sets(10)
+	for i := 1; i < len(chains); i++ {
+		replaceFile(t, cert, string(chains[i]))
+		sets(3)
+		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		p.says(`what could not be read stays as it was`)
+		replaceFile(t, key, string(keys[i]))
+		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		p.says(`new certificate`)
+		sets(10)
+	}
+}
+
+// setup registers a host, brings a guest to it and ends both.
+func setup(ctx context.Context, url string, opts *signal.Options) error {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	host, err := signal.Register(ctx, url, key, opts)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = host.Close() }()
+	guest, _, err := signal.Dial(ctx, url, host.Info().Room, opts)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = guest.Close() }()
+	pipe, err := host.Accept(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pipe.Close() }()
+	return echoes(guest, pipe)
 }
