@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -301,28 +300,5 @@ func TestChartRefuses(t *testing.T) {
 		if _, out, err := render(t, tt.set...); err == nil || !strings.Contains(out, tt.want) {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
-	}
-}
-
-// TestUnits has systemd read the units.
-func TestUnits(t *testing.T) {
-	need(t, "systemd-analyze")
-	dir := t.TempDir()
-	for _, name := range []string{"pairterm-signal.service", "pairterm-signal.socket", "pairterm-signal-http.socket"} {
-		b, err := os.ReadFile("systemd/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// The program is not installed here.
-		b = []byte(strings.Replace(string(b), "/usr/local/bin/pairterm", "/bin/true", 1))
-		if err := os.WriteFile(dir+"/"+name, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.Command("systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
-		dir+"/pairterm-signal.service", dir+"/pairterm-signal.socket", dir+"/pairterm-signal-http.socket")
-	out, err := cmd.CombinedOutput()
-	if err != nil || strings.Contains(string(out), "pairterm-signal") {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
 }
