@@ -134,6 +134,9 @@ func TestKinds(t *testing.T) {
 			if got := hears(c, d, mapped); got != k.hairpin && k.cfg.NAT != natlab.Open {
 				t.Errorf("hairpin: %v", got)
 			}
+			if at := netip.AddrPortFrom(a.IPv4(), c.LocalAddr().(*net.UDPAddr).AddrPort().Port()); !hears(c, d, at) {
+				t.Errorf("the machines do not reach each other at %v", at)
+			}
 			if k.cfg.NAT != natlab.Cone || k.cfg.Hairpin || k.cfg.Carrier != nil {
 				return
 			}

@@ -44,6 +44,9 @@ func (l *Lab) Site(name string, cfg Config) *Site {
 	l.check(s.router.sysctl("ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1"))
 	s.wan, err = provider.connect(s.router, "wan", s.wan)
 	l.check(err)
+	// A LAN's own packets are no business of the router's filters. Without the kernel's
+	// module for that there is nothing to switch off.
+	_ = s.router.sysctl("bridge/bridge-nf-call-iptables=0", "bridge/bridge-nf-call-ip6tables=0")
 	l.check(s.router.ip("link add lan type bridge", "link set lan up"))
 	if !cfg.NoIPv4 {
 		l.check(s.router.ip(fmt.Sprintf("addr add %v/24 dev lan", s.lan4(1))))
