@@ -78,11 +78,13 @@ type Listener struct {
 	done     chan struct{} // closed when Run has returned
 
 	mu         sync.Mutex
-	registered map[string]bool  // guarded by mu; by URL
-	failed     map[string]error // guarded by mu; by URL, the last failure
-	losses     int              // guarded by mu; how many registrations were lost
-	changed    chan struct{}    // guarded by mu; closed and replaced when the above change
-	err        error            // guarded by mu; what Run returned
+	registered map[string]*Registration // guarded by mu; by URL
+	failed     map[string]error         // guarded by mu; by URL, the last failure
+	losses     int                      // guarded by mu; how many registrations were lost
+	changed    chan struct{}            // guarded by mu; closed and replaced when the above change
+	checked    chan struct{}            // guarded by mu; closed and replaced by Check
+	lastCheck  time.Time                // guarded by mu
+	err        error                    // guarded by mu; what Run returned
 }
 
 // NewListener makes a listener for the room of key at all of the servers. The
@@ -97,9 +99,10 @@ func NewListener(key ed25519.PrivateKey, urls []string, opts *Options, onState f
 		instance:   newInstance(),
 		conns:      make(chan net.Conn),
 		done:       make(chan struct{}),
-		registered: make(map[string]bool),
+		registered: make(map[string]*Registration),
 		failed:     make(map[string]error),
 		changed:    make(chan struct{}),
+		checked:    make(chan struct{}),
 	}
 	seen := make(map[string]bool)
 	for _, u := range urls {
@@ -201,11 +204,54 @@ func (l *Listener) WaitRegistered(ctx context.Context) error {
 	}
 }
 
+// checkEvery bounds how often Check does something.
+const checkEvery = time.Second
+
+// Check has the listener make sure that its registrations are alive, and try at once
+// where it waits to try again. Call it when there is reason for doubt: the machine's
+// addresses have changed, or a guest has fallen silent. By itself a registration that is
+// gone without a word, as after a change of networks, is noticed within 40 s only.
+func (l *Listener) Check() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); now.Sub(l.lastCheck) >= checkEvery {
+		l.lastCheck = now
+		close(l.checked)
+		l.checked = make(chan struct{})
+	}
+	for _, r := range l.registered {
+		r.s.doubt()
+	}
+}
+
+// sleep waits, at the longest until Check is called, which it reports.
+func (l *Listener) sleep(ctx context.Context, d time.Duration) (woken bool) {
+	l.mu.Lock()
+	checked := l.checked
+	l.mu.Unlock()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-checked:
+		return true
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// register notes a registration, and reports it.
+func (l *Listener) register(url string, r *Registration) {
+	l.mu.Lock()
+	l.registered[url] = r
+	l.mu.Unlock()
+	l.report(State{URL: url, Phase: PhaseRegistered, Info: r.Info()})
+}
+
 func (l *Listener) report(s State) {
 	l.mu.Lock()
 	switch s.Phase {
 	case PhaseRegistered:
-		l.registered[s.URL] = true
 		delete(l.failed, s.URL)
 	case PhaseWaiting, PhaseReplaced:
 		l.failed[s.URL] = s.Err
@@ -253,7 +299,7 @@ func (w *worker) run(ctx context.Context) {
 		reg, err := register(ctx, w.url, w.l.key, w.l.instance, w.l.opts)
 		if err == nil {
 			start := time.Now()
-			w.l.report(State{URL: w.url, Phase: PhaseRegistered, Info: reg.Info()})
+			w.l.register(w.url, reg)
 			err = w.serve(ctx, reg)
 			w.l.lose(w.url, err)
 			if time.Since(start) >= stableAfter {
@@ -271,7 +317,9 @@ func (w *worker) run(ctx context.Context) {
 		default:
 			wait := w.backoff(err)
 			w.l.report(State{URL: w.url, Phase: PhaseWaiting, Err: err, Retry: wait})
-			sleep(ctx, wait)
+			if w.l.sleep(ctx, wait) {
+				w.retries = 0
+			}
 		}
 	}
 }
@@ -292,6 +340,8 @@ func (w *worker) serve(ctx context.Context, reg *Registration) error {
 		}
 		select {
 		case w.l.conns <- conn:
+		case <-reg.Done(): // and the pipe with it
+			_ = conn.Close()
 		case <-ctx.Done():
 			_ = conn.Close()
 		}
@@ -333,14 +383,5 @@ func (w *worker) standby(ctx context.Context, losses int) {
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }

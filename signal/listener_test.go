@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,6 +150,108 @@ func TestListenerComesBack(t *testing.T) {
 		}
 		if err := l.WaitRegistered(t.Context()); err != nil && !errors.Is(err, net.ErrClosed) {
 			t.Errorf("WaitRegistered after the end: %v", err)
+		}
+	})
+}
+
+// mute is a connection of which the other end hears nothing any more, not even its
+// end, once its network is down.
+type mute struct {
+	net.Conn
+	down *atomic.Bool
+}
+
+func (c mute) Close() error {
+	if c.down.Load() {
+		return c.Conn.SetDeadline(time.Now())
+	}
+	return c.Conn.Close()
+}
+
+func (c mute) Write(b []byte) (int, error) {
+	if c.down.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+// A host whose network has changed without a word to its connections notices as soon
+// as it is told to check. The guests that knocked in vain meanwhile are told at once.
+func TestListenerCheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := new(memnet.Net)
+		key := newKey(t)
+		url, _ := startServer(t, n, "192.0.2.1")
+		var (
+			h       history
+			down    = new(atomic.Bool) // the network of the connections made until now
+			offline atomic.Bool
+			conns   []net.Conn
+		)
+		opts := from(n, "192.0.2.9")
+		dial := opts.DialContext
+		opts.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if offline.Load() {
+				return nil, errors.New("network is unreachable")
+			}
+			c, err := dial(ctx, network, addr)
+			if err == nil {
+				conns = append(conns, c)
+			}
+			return mute{c, down}, err
+		}
+		l, err := signal.NewListener(key, []string{url}, opts, h.add)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- l.Run(ctx) }()
+		if err := l.WaitRegistered(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+
+		// It moves to another network.
+		down.Store(true)
+		down = new(atomic.Bool)
+		guest, _, err := signal.Dial(t.Context(), url, roomOf(key), from(n, "192.0.2.10"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.take()
+		l.Check()
+		began := time.Now()
+		if _, err := guest.Read(make([]byte, 1)); err == nil {
+			t.Error("an answer out of nowhere")
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("the guest was left in the dark for %v", took)
+		}
+		_ = guest.Close()
+		if got := h.count(signal.PhaseRegistered); got != 1 {
+			t.Errorf("registered %d times after the move", got)
+		}
+		hello(t, n, l, url, roomOf(key))
+
+		// Nor does it wait for its next attempt when there is a network again.
+		offline.Store(true)
+		down.Store(true)
+		down = new(atomic.Bool)
+		l.Check()
+		time.Sleep(time.Hour + 17*time.Second)
+		offline.Store(false)
+		h.take()
+		l.Check()
+		synctest.Wait()
+		if got := h.count(signal.PhaseRegistered); got != 1 {
+			t.Errorf("registered %d times when the network came back", got)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		for _, c := range conns {
+			_ = c.Close()
 		}
 	})
 }

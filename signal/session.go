@@ -30,6 +30,7 @@ const (
 	writeTimeout = 10 * time.Second // for one message; then the server counts as lost
 	closeTimeout = time.Second      // for what is still to be sent when the user closes
 	pongTimeout  = 10 * time.Second // for the answer to a ping
+	pongSoon     = 3 * time.Second  // likewise, when there is reason for doubt
 	maxPingEvery = 30 * time.Second // routers forget silent TCP connections after a minute or more
 )
 
@@ -58,6 +59,7 @@ type session struct {
 	leaving chan struct{} // closed when the server says goodbye
 	done    chan struct{} // closed when the WebSocket is gone
 	wake    chan struct{} // capacity 1: there is something in out
+	doubts  chan struct{} // capacity 1: the connection may be gone
 	wg      sync.WaitGroup
 
 	mu       sync.Mutex
@@ -83,6 +85,7 @@ func newSession(ws *websocket.Conn, info Info, local Addr) *session {
 		leaving: make(chan struct{}),
 		done:    make(chan struct{}),
 		wake:    make(chan struct{}, 1),
+		doubts:  make(chan struct{}, 1),
 		pipes:   make(map[uint32]*pipe),
 	}
 }
@@ -239,18 +242,29 @@ func (s *session) pingLoop() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for {
+		patience := pongTimeout
 		select {
 		case <-t.C:
+		case <-s.doubts:
+			patience = pongSoon
 		case <-s.done:
 			return
 		}
-		ctx, cancel := context.WithTimeout(ctx, pongTimeout)
+		ctx, cancel := context.WithTimeout(ctx, patience)
 		err := s.ws.Ping(ctx) // returns at once when the connection closes
 		cancel()
 		if err != nil {
 			s.failAfterReading(lost(fmt.Errorf("no answer to a ping: %w", err)))
 			return
 		}
+	}
+}
+
+// doubt has a ping sent at once. Its answer has to come soon.
+func (s *session) doubt() {
+	select {
+	case s.doubts <- struct{}{}:
+	default:
 	}
 }
 

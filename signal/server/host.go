@@ -227,8 +227,10 @@ func (h *host) leaveTo(instance [16]byte) {
 	bye, drain := &signal.GoodbyeMsg{Code: signal.CodeReplaced}, time.Duration(0)
 	if h.instance == instance {
 		// A host that came back before we noticed that it was gone, or that
-		// knows us under two names: what it has begun there may finish.
+		// knows us under two names: what it has begun there may finish. What it has not
+		// begun it may never have heard of, and those guests had better knock again.
 		bye.Code, drain = signal.CodeSuperseded, h.s.limits.Drain
+		h.dropUnanswered()
 	}
 	h.leave(bye, drain)
 }
@@ -442,6 +444,21 @@ func (h *host) leave(bye *signal.GoodbyeMsg, drain time.Duration) {
 		}
 	}
 	h.c.goodbye(nil)
+}
+
+// dropUnanswered ends the pipes over which the host has not said anything.
+func (h *host) dropUnanswered() {
+	h.mu.Lock()
+	var unanswered []*pipe
+	for p := range h.pipes {
+		if !p.answered() {
+			unanswered = append(unanswered, p)
+		}
+	}
+	h.mu.Unlock()
+	for _, p := range unanswered {
+		p.finish(signal.ReasonLost, byHost)
+	}
 }
 
 // stopJoins lets nobody else in.

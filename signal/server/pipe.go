@@ -178,6 +178,13 @@ func (p *pipe) queue(b []byte) {
 	wake(p.wake)
 }
 
+// answered reports whether the host has said anything.
+func (p *pipe) answered() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.down > 0
+}
+
 // hold notes that n bytes more wait for somebody, or reports that they are too
 // many.
 func (s *Server) hold(n int) bool {
