@@ -320,6 +320,8 @@ func (g *Guest[S]) Run(ctx context.Context) (Goodbye, error) {
 				case g.stalls <- true:
 				default:
 				}
+			default: // nobody is looking any more, in vain or otherwise
+				g.setStatus(func(s *Status) { s.Retry = nil })
 			}
 		}
 	}

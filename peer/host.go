@@ -69,9 +69,12 @@ type HostConfig[S any] struct {
 	// Authorize decides who may come in; see tunnel.Host. It must be safe for
 	// concurrent use.
 	Authorize func(ctx context.Context, offer tunnel.Offer, proven bool, hold func(text string) error) (tunnel.Grant, error)
-	// Pipes are guests that knock, in practice a signal.Listener.
+	// Pipes are guests that knock, in practice a signal.Listener. Check is called when
+	// a guest has fallen silent, which may be this end's network, and then guests could
+	// not come back either. It must return at once.
 	Pipes interface {
 		Accept(ctx context.Context) (net.Conn, error)
+		Check()
 	}
 	Transport *link.Transport
 	Source    stream.Source[S]

@@ -56,7 +56,13 @@ func newGuest[S any](h *Host[S], p tunnel.Peer) *guest[S] {
 		gone:    make(chan struct{}),
 		role:    p.Role,
 	}
-	g.sender = stream.NewSender(nil, h.cfg.Source, gate[S]{g}, stream.Config{})
+	g.sender = stream.NewSender(nil, h.cfg.Source, gate[S]{g}, stream.Config{
+		OnStall: func(stalled bool) {
+			if stalled {
+				h.cfg.Pipes.Check()
+			}
+		},
+	})
 	g.input = h.cfg.NewInput(g.info(), g.sender.InputReady)
 	return g
 }

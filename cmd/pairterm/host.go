@@ -254,11 +254,17 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 		// Certificates expire without a change of any list.
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
+		addrs := ownAddresses()
 		for {
 			select {
 			case <-h.list.Changes():
 			case <-tick.C:
+				if now := ownAddresses(); now != addrs {
+					addrs = now
+					h.place.listener.Check()
+				}
 			case s := <-h.place.states:
+				log.Debug("signaling server", "url", s.URL, "phase", s.Phase, "err", s.Err, "retry", s.Retry)
 				say.info(describeState(s))
 				continue
 			case <-gctx.Done():
