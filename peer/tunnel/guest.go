@@ -50,12 +50,35 @@ type Resumption struct {
 // [*RefusedError], [ErrWrongHost], [ErrHostKey], [ErrBroken], [ErrSilent],
 // those of the identity's Sign, and ctx's.
 func (g *Guest) Dial(ctx context.Context, pipe net.Conn, resume *Resumption) (*Conn, error) {
+	c := g.client(pipe)
+	stop := context.AfterFunc(ctx, func() { pipe.Close() })
+	return finish(ctx, stop, c, pipe, g.handshake(ctx, c, resume))
+}
+
+// Meet finds out whether the host that the ticket pins is at the other end of pipe, which
+// it owns from then on, and hangs up: nothing is offered or proved, and the host tells
+// nobody. Errors: those of Dial, as far as they apply.
+func (g *Guest) Meet(ctx context.Context, pipe net.Conn) error {
+	c := g.client(pipe)
+	defer context.AfterFunc(ctx, func() { pipe.Close() })()
+	defer pipe.Close()
+	c.tls.SetDeadline(time.Now().Add(openTimeout))
+	if err := c.tls.HandshakeContext(ctx); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return unmet(err)
+	}
+	c.tls.Close() // says goodbye, so that the host does not wait for more
+	return nil
+}
+
+// client is the guest's end of a tunnel before its handshake.
+func (g *Guest) client(pipe net.Conn) *Conn {
 	cfg := config()
 	cfg.InsecureSkipVerify = true // VerifyConnection pins the key instead
 	cfg.VerifyConnection = g.verifyPin
-	c := &Conn{tls: tls.Client(pipe, cfg)}
-	stop := context.AfterFunc(ctx, func() { pipe.Close() })
-	return finish(ctx, stop, c, pipe, g.handshake(ctx, c, resume))
+	return &Conn{tls: tls.Client(pipe, cfg)}
 }
 
 // verifyPin requires the one certificate to carry the pinned key. TLS itself
