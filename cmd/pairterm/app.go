@@ -55,6 +55,7 @@ func newApp(args []string, std stdio, ui *ui) *cli.App {
 			hostCommand(args, std, ui),
 			joinCommand(std, ui),
 			signalCommand(args, ui),
+			doctorCommand(std, ui),
 			keygenCommand(std, ui),
 			versionCommand(std),
 		},

@@ -40,9 +40,16 @@ func applyConfig(c *cli.Context, path string) error {
 		return &configError{path, err}
 	}
 	own, _ := file[c.Command.Name].(map[string]any)
+	var host map[string]any
+	if c.Command.Name == "doctor" { // which examines what a host would do
+		host, _ = file["host"].(map[string]any)
+	}
 	for _, f := range c.Command.Flags {
 		name := f.Names()[0]
 		value, ok := own[name]
+		if !ok {
+			value, ok = host[name]
+		}
 		if !ok {
 			value, ok = file[name]
 		}

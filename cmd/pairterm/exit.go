@@ -20,3 +20,9 @@ const (
 	exitConfig    = 78  // the configuration file is wrong
 	exitError     = 255 // anything else, as with ssh
 )
+
+// What doctor exits with, beside 0.
+const (
+	exitDoctorWarning = 1 // some things will not work
+	exitDoctorProblem = 2 // something that is needed does not work
+)

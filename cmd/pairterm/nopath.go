@@ -183,6 +183,7 @@ const (
 	remedyIPv6    remedy = iota // where it is missing
 	remedyMapping               // a router that maps ports on request
 	remedyForward               // a port that is forwarded by hand, or opened in a firewall
+	remedyTCP                   // the same over TCP, for who has no UDP
 	remedyVPN                   // both machines in one
 )
 
@@ -202,8 +203,12 @@ func (n noPath) best() (step, bool) {
 		host, guest = guest, host
 	}
 	switch {
-	case host.UDPBlocked() || guest.UDPBlocked():
-		return step{remedyVPN, host.UDPBlocked()}, true
+	case host.UDPBlocked():
+		return step{remedyVPN, true}, true
+	case guest.UDPBlocked() && host.PortMapping == link.PortMappingMade:
+		return step{remedyVPN, false}, true
+	case guest.UDPBlocked():
+		return step{remedyTCP, true}, true
 	case guest.V6.Answered && !host.V6.Address:
 		return step{remedyIPv6, true}, true
 	case host.V6.Answered && !guest.V6.Address:
@@ -216,8 +221,11 @@ func (n noPath) best() (step, bool) {
 	return step{remedyMapping, true}, true
 }
 
-// forwardCommand is how a host uses a port that is forwarded.
-const forwardCommand = "pairterm host --port 40000"
+// How a host uses a port that is forwarded.
+const (
+	forwardCommand = "pairterm host --port 40000"
+	tcpCommand     = "pairterm host --tcp-port 443"
+)
 
 // hints tells what to do, for whom the search failed.
 func (n noPath) hints() []string {
@@ -247,6 +255,11 @@ func (n noPath) hints() []string {
 		first = "forward UDP port 40000 to this machine, in the router's or firewall's settings, and start again: " + forwardCommand
 		if !here {
 			first = "the host is to forward UDP port 40000 to its machine, in the router's or firewall's settings, and start again: " + forwardCommand
+		}
+	case remedyTCP:
+		first = "forward TCP port 443 to this machine, since the guest's network blocks UDP, and start again: " + tcpCommand
+		if !here {
+			first = "the host is to forward TCP port 443 to its machine, since your network blocks UDP, and start again: " + tcpCommand
 		}
 	case remedyVPN:
 		return []string{vpn}
@@ -278,6 +291,8 @@ func (n noPath) notice() string {
 		best = "UPnP or NAT-PMP in your router"
 	case remedyForward:
 		best = forwardCommand + ", forwarded"
+	case remedyTCP:
+		best = tcpCommand + ", forwarded"
 	case remedyVPN:
 		best = "a VPN"
 	}

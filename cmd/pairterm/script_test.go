@@ -4,9 +4,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -54,6 +56,7 @@ func TestScript(t *testing.T) {
 			"pty":     ptyCommand,
 			"https":   httpsCommand,
 			"replace": replaceCommand,
+			"exits":   exitsCommand,
 		},
 		Condition: func(cond string) (bool, error) {
 			name, _, _ := cutPrefix(cond, "has:")
@@ -61,6 +64,26 @@ func TestScript(t *testing.T) {
 			return err == nil, nil
 		},
 	})
+}
+
+// exitsCommand: exits STATUS PROGRAM ARG…, where exec knows only of success and failure.
+func exitsCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits STATUS PROGRAM ARG…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	code := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if code != want {
+		ts.Fatalf("%v: exit status %d, want %d", args[1:], code, want)
+	}
 }
 
 func cutPrefix(s, prefix string) (string, bool, error) {

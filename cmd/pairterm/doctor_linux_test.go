@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/pairterm/pairterm/peer/natlab"
+)
+
+// What doctor says of real NATs and firewalls, with a real server.
+func TestDoctorInNetworks(t *testing.T) {
+	lab := natlab.New(t)
+	program, err := exec.LookPath("pairterm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	at := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(program, args...)
+		cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME=", "SSH_AUTH_SOCK=", "TERM=xterm-256color", "LC_ALL=C.UTF-8")
+		return cmd
+	}
+	if err := at("keygen").Run(); err != nil {
+		t.Fatal(err)
+	}
+	address := net.JoinHostPort(natlab.ServerName, "8080")
+	server := at("signal", "--open", "--listen", ":8080")
+	said, err := server.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Server.Start(server); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = server.Process.Kill()
+		_ = server.Wait()
+	})
+	for lines := bufio.NewScanner(said); ; {
+		if !lines.Scan() {
+			t.Fatal("the server ended")
+		}
+		if strings.Contains(lines.Text(), "hosts use it with") {
+			break
+		}
+	}
+
+	type facts struct{ Mapping, Filtering, Hairpin string }
+	patients := []struct {
+		name string
+		cfg  natlab.Config
+		code int
+		nat  facts // over IPv4
+		ipv6 bool
+		who  reach
+		cmd  *exec.Cmd
+		out  bytes.Buffer
+	}{
+		{name: "open", code: 0, nat: facts{"none", "open", "unknown"}, who: reachAll},
+		{name: "full cone", cfg: natlab.Config{NAT: natlab.FullCone}, nat: facts{"endpoint-independent", "open", "no"}, who: reachAll},
+		{name: "cone", cfg: natlab.Config{NAT: natlab.Cone}, nat: facts{"endpoint-independent", "port-dependent", "no"}, who: reachUsual},
+		{name: "symmetric", cfg: natlab.Config{NAT: natlab.Symmetric}, code: 1, nat: facts{"address- and port-dependent", "port-dependent", "unknown"}, who: reachOpen},
+		{name: "symmetric with IPv6", cfg: natlab.Config{NAT: natlab.Symmetric, IPv6: true}, code: 1, nat: facts{"address- and port-dependent", "port-dependent", "unknown"}, ipv6: true, who: reachOpen},
+		{name: "IPv6 only", cfg: natlab.Config{IPv6: true, NoIPv4: true}, ipv6: true, who: reachIPv6},
+		{name: "no UDP", cfg: natlab.Config{NAT: natlab.Cone, NoUDP: true}, code: 2, who: reachLocal},
+	}
+	for i := range patients {
+		p := &patients[i]
+		m := lab.Site(p.name, p.cfg).Machine(p.name)
+		p.cmd = at("doctor", "--json", "--signal", "ws://"+address)
+		p.cmd.Stdout = &p.out
+		if err := m.Start(p.cmd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range patients {
+		p := &patients[i]
+		t.Run(p.name, func(t *testing.T) {
+			if err := p.cmd.Wait(); err != nil && p.code == 0 {
+				t.Error(err)
+			}
+			if code := p.cmd.ProcessState.ExitCode(); code != p.code {
+				t.Errorf("exit status %d, want %d", code, p.code)
+			}
+			var e struct {
+				Findings []struct {
+					Check, Verdict, Text string
+					Facts                struct {
+						facts
+						Answered bool
+						Reach    reach
+					}
+				}
+			}
+			if err := json.Unmarshal(p.out.Bytes(), &e); err != nil {
+				t.Fatalf("%v in %s", err, p.out.String())
+			}
+			var nat facts
+			for _, f := range e.Findings {
+				t.Log(f.Verdict, f.Check, f.Text)
+				switch f.Check {
+				case "nat":
+					nat = f.Facts.facts
+				case "ipv6":
+					if f.Facts.Answered != p.ipv6 {
+						t.Errorf("IPv6: %v", f.Facts.Answered)
+					}
+				case "guests":
+					if f.Facts.Reach != p.who {
+						t.Errorf("guests: %s, want %s", f.Facts.Reach, p.who)
+					}
+				}
+			}
+			if nat != p.nat {
+				t.Errorf("NAT %+v, want %+v", nat, p.nat)
+			}
+		})
+	}
+}
