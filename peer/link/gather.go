@@ -3,10 +3,11 @@ package link
 import (
 	"context"
 	"net/netip"
+	"sync"
 )
 
 // gather finds our own addresses and queues them to be sent: those of the machine at
-// once, those that STUN servers tell as the answers come.
+// once, those that STUN servers and port-mapping routers tell as the answers come.
 func (s *setup) gather(ctx context.Context) {
 	t := s.link.transport
 	v, err := t.net.look()
@@ -33,11 +34,10 @@ func (s *setup) gather(ctx context.Context) {
 				s.found(newCandidate(CandidateSrflx, CandidateTCP, orPort(a, s.link.tcp.port(familyOf(a.Addr()))), rank))
 			}
 		}
-		for rank, a := range t.mappedAddrs() {
-			s.found(newCandidate(CandidateSrflx, CandidateUDP, a, len(t.cfg.Public)+rank))
-		}
 	}
-	rank := 100 // after the mappings, which are there for this very purpose
+	var mapping sync.WaitGroup
+	mapping.Go(func() { s.forwarded(ctx) })
+	rank := 200 // after those and the mappings, which are there for this very purpose
 	for _, m := range s.link.mux.recent() {
 		s.found(newCandidate(CandidateSrflx, CandidateUDP, m.Mapped, rank))
 		rank++
@@ -53,6 +53,7 @@ func (s *setup) gather(ctx context.Context) {
 		s.found(newCandidate(CandidateSrflx, CandidateUDP, m.Mapped, rank))
 		rank++
 	})
+	mapping.Wait()
 	s.out <- EndOfCandidates{} // there is room
 }
 

@@ -90,6 +90,7 @@ type mux struct {
 	primary  func() [families]netip.Addr // the addresses to show for the local candidates
 	admits   func(netip.Addr) bool       // whether checks from there are heard
 	owned    sync.WaitGroup              // goroutines that end with the mux
+	forwards forwards                    // ports that routers are asked to forward here
 	life     context.Context             // until Close
 	endLife  context.CancelFunc
 
@@ -453,6 +454,7 @@ func (m *mux) traffic(addr netip.AddrPort) (sent, received uint64) {
 // Close closes the sockets and every conn, and waits for what the mux started.
 func (m *mux) Close() error {
 	m.endLife()
+	m.forwards.release()
 	m.mu.Lock()
 	m.closed = true
 	var conns []*muxConn

@@ -358,26 +358,6 @@ func TestMappings(t *testing.T) {
 	}
 }
 
-// A forwarded port is offered.
-func TestSetMapped(t *testing.T) {
-	host := newTransport(t, loopback())
-	host.SetMapped([]netip.AddrPort{netip.MustParseAddrPort("198.51.100.4:40000"), {}})
-	a, b := newSignalers()
-	var offered []string
-	b.filter = func(m link.Message) []link.Message {
-		if c, ok := m.(link.Candidate); ok {
-			offered = append(offered, c.String())
-		}
-		return []link.Message{m}
-	}
-	if _, _, err := connectOver(t, newTransport(t, loopback()), host, a, b); err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Contains(offered, "srflx udp4 198.51.100.4:40000") {
-		t.Errorf("offered %v", offered)
-	}
-}
-
 // With UDP blocked, a TCP connection does.
 func TestTCP(t *testing.T) {
 	cfg := loopback()

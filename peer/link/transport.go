@@ -75,18 +75,19 @@ type Config struct {
 	STUN []string
 	// TCP accepts links over TCP too, and tries TCP addresses when dialing.
 	TCP bool
-	// Mapped are addresses at which a router or a cloud forwards to Port; they are
-	// offered like those that STUN servers tell. See also [Transport.SetMapped].
-	Mapped []netip.AddrPort
-	// Public are such addresses that somebody vouches for, for UDP and, with TCP, for TCP
-	// too; they are offered before all others that are not the machine's own. Port 0
-	// stands for the port on which links are accepted. See [CheckPublic].
+	// Public are addresses at which a router or a cloud forwards to this machine, for UDP
+	// and, with TCP, for TCP too; they are offered before all others that are not the
+	// machine's own. Port 0 stands for the port on which links are accepted. See
+	// [CheckPublic].
 	Public []netip.AddrPort
 	// Paths says which paths links may take.
 	Paths Paths
 	// HidePrivate keeps addresses of private networks from peers. A peer in the same one
 	// may see them all the same, on the packets that come from there.
 	HidePrivate bool
+	// PortMapper, if not nil, is asked to have routers forward Port, and the ports of
+	// links that are dialed. Nothing waits for it.
+	PortMapper PortMapper
 	// Loopback says when loopback addresses take part.
 	Loopback Loopback
 	// MaxPending bounds the links being accepted at one time; beyond it Accept gives
@@ -119,7 +120,6 @@ type Transport struct {
 	closed   bool
 	listener *listener
 	prepared *prepared // for the next Dial; nil if there is none
-	mapped   []netip.AddrPort
 	links    map[*Link]struct{}
 
 	nat         natState
@@ -158,7 +158,6 @@ func NewTransport(cfg Config) (*Transport, error) {
 		cfg:     cfg,
 		log:     cfg.Logger,
 		pending: make(chan struct{}, cfg.MaxPending),
-		mapped:  cfg.Mapped,
 		links:   make(map[*Link]struct{}),
 	}
 	for _, s := range cfg.STUN {
@@ -206,7 +205,7 @@ func (t *Transport) listen() (*listener, error) {
 	if t.listener != nil {
 		return t.listener, nil
 	}
-	m, _, err := t.openMux(t.cfg.Port)
+	m, _, err := t.openLinkMux(t.cfg.Port)
 	if err != nil {
 		return nil, err
 	}
@@ -214,6 +213,9 @@ func (t *Transport) listen() (*listener, error) {
 	if t.cfg.TCP {
 		if l.tcp, err = t.net.listenTCP(t.cfg.TCPPort, m, t.cfg.Port == 0, t.log, &t.counters); err != nil {
 			return nil, errors.Join(err, m.Close())
+		}
+		for f := range families {
+			t.forward(&m.forwards, CandidateTCP, f, l.tcp.port(f))
 		}
 	}
 	t.listener = l
@@ -228,6 +230,18 @@ func (t *Transport) openMux(port int) (*mux, int, error) {
 	}
 	m := newMux(socks, t.net.primary, t.cfg.Paths.admits, &t.counters, t.log)
 	m.start()
+	return m, granted, nil
+}
+
+// openLinkMux is openMux for links, so that their port is to be reached from outside.
+func (t *Transport) openLinkMux(port int) (*mux, int, error) {
+	m, granted, err := t.openMux(port)
+	if err != nil {
+		return nil, 0, err
+	}
+	for f := range families {
+		t.forward(&m.forwards, CandidateUDP, f, m.port(f))
+	}
 	return m, granted, nil
 }
 
@@ -252,7 +266,7 @@ func (t *Transport) Prepare() error {
 	case t.prepared != nil:
 		return nil
 	}
-	m, granted, err := t.openMux(0)
+	m, granted, err := t.openLinkMux(0)
 	if err != nil {
 		return err
 	}
@@ -270,20 +284,7 @@ func (t *Transport) takeMux() (*mux, int, error) {
 	if p != nil {
 		return p.mux, p.granted, nil
 	}
-	return t.openMux(0)
-}
-
-// SetMapped replaces the addresses of Config.Mapped for links set up from now on.
-func (t *Transport) SetMapped(addrs []netip.AddrPort) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.mapped = append([]netip.AddrPort(nil), addrs...)
-}
-
-func (t *Transport) mappedAddrs() []netip.AddrPort {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.mapped
+	return t.openLinkMux(0)
 }
 
 // Mappings asks every STUN server for the address of the sockets on which links are

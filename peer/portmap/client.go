@@ -97,10 +97,11 @@ type Client struct {
 type mapping struct {
 	client  *Client
 	request request // but suggested
-	changed func([]netip.AddrPort)
+	changed func(external []netip.AddrPort, answered bool)
 
 	mu       sync.Mutex
 	told     bool    // guarded by mu; changed was called
+	answered bool    // guarded by mu; as last told
 	released bool    // guarded by mu; changed may not be called any more
 	state    Mapping // guarded by mu
 }
@@ -133,9 +134,10 @@ func (c *Client) Run(ctx context.Context) error {
 // Map asks for a port to be mapped until release is called, or Run ends. The network is
 // udp4, udp6, tcp4 or tcp6; of an IPv6 one the firewall is asked to let packets in.
 // Changed is told the external addresses whenever they change, and once, with none,
-// when there are none to be expected soon. It is called from another goroutine, and must
-// return soon; it is not called any more once release has returned. Map never blocks.
-func (c *Client) Map(network string, port uint16, changed func([]netip.AddrPort)) (release func()) {
+// when there are none to be expected soon; and whether a router has answered at all. It is
+// called from another goroutine, must return soon and not call release, and is not called
+// any more once release has returned. Map never blocks.
+func (c *Client) Map(network string, port uint16, changed func(external []netip.AddrPort, answered bool)) (release func()) {
 	m := &mapping{client: c, changed: changed, request: request{network: network, port: port}}
 	_, _ = rand.Read(m.request.nonce[:]) // never fails
 	m.state = Mapping{Network: network, Port: port}
@@ -189,13 +191,14 @@ func (m *mapping) set(p Protocol, external netip.AddrPort, err error) {
 	m.state.Protocol, m.state.External, m.state.Err = p, external, err
 	state := m.state
 	moved := before.External != external
-	if !m.released && (moved || !m.told) {
-		m.told = true
+	answered := external.IsValid() || isRefusal(err)
+	if !m.released && (moved || !m.told || answered != m.answered) {
+		m.told, m.answered = true, answered
 		var addrs []netip.AddrPort
 		if external.IsValid() {
 			addrs = append(addrs, external)
 		}
-		m.changed(addrs)
+		m.changed(addrs, answered)
 	}
 	m.mu.Unlock()
 	if !moved && before.Err == nil && err == nil {

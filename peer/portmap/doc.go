@@ -6,7 +6,7 @@
 //
 //	c := portmap.New(portmap.Config{})
 //	go c.Run(ctx) // and wait for it: it takes the mappings away again
-//	release := c.Map("udp4", 40000, func(addrs []netip.AddrPort) { … })
+//	release := c.Map("udp4", 40000, func(external []netip.AddrPort, answered bool) { … })
 //
 // Map returns at once and the answer comes when there is one, so nothing waits for a
 // router. A mapping is renewed at half of its lifetime, asked for anew when the router

@@ -94,6 +94,15 @@ type refusedError struct {
 func (e *refusedError) Error() string { return e.reason.Error() }
 func (e *refusedError) Unwrap() error { return e.reason }
 
+// isRefusal reports whether err is the answer of a server, which does not map the port.
+func isRefusal(err error) bool {
+	var (
+		refused *refusedError
+		code    soapError
+	)
+	return errors.As(err, &refused) || errors.As(err, &code) || errors.Is(err, errUseless)
+}
+
 // obtain asks a server for a mapping and does not take every answer.
 func obtain(ctx context.Context, s server, r route, want request) (grant, error) {
 	g, err := s.add(ctx, want)
