@@ -18,6 +18,7 @@ import (
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/peer"
 	"github.com/pairterm/pairterm/peer/link"
+	"github.com/pairterm/pairterm/peer/portmap"
 	"github.com/pairterm/pairterm/term"
 	"github.com/pairterm/pairterm/term/record"
 	"github.com/pairterm/pairterm/term/screen"
@@ -88,6 +89,7 @@ type hosting struct {
 	identity  keys.Identity // may be nil
 	place     *meetingPlace
 	transport *link.Transport
+	portmap   *portmap.Client // nil for no port mappings
 }
 
 // prepareHost finds out who may come in, and where guests are met.
@@ -137,6 +139,14 @@ func prepareHost(ctx context.Context, say *announcer, o hostOptions, log *slog.L
 	if h.place.loopback {
 		cfg.Loopback = link.LoopbackAlways
 	}
+	if h.place.inside == nil { // whom the server inside is for reaches this machine as it is
+		var tell func(string)
+		if o.verbose {
+			tell = say.info
+		}
+		h.portmap = o.paths.portmap(h.place.ticket.Signal, tell, log)
+	}
+	cfg.PortMapper = asPortMapper(h.portmap)
 	if h.transport, err = link.NewTransport(cfg); err == nil {
 		_, err = h.transport.Listen()
 	}
@@ -242,6 +252,9 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 	g, gctx := errgroup.WithContext(sctx)
 	g.Go(func() error { return h.list.Run(gctx) })
 	g.Go(func() error { return host.Run(gctx) })
+	if h.portmap != nil {
+		g.Go(func() error { return h.portmap.Run(gctx) })
+	}
 	if recorder != nil {
 		g.Go(func() error {
 			if err := recorder.Run(gctx); err != nil {

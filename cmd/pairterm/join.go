@@ -13,6 +13,7 @@ import (
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/peer"
 	"github.com/pairterm/pairterm/peer/link"
+	"github.com/pairterm/pairterm/peer/portmap"
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/term"
 	"github.com/pairterm/pairterm/term/screen"
@@ -44,6 +45,7 @@ func runJoin(ctx context.Context, std stdio, ui *ui, o joinOptions) (err error) 
 	if err := j.prepare(ctx, log); err != nil {
 		return err
 	}
+	defer j.mapPorts()()
 	defer j.guest.Close()
 	if err := j.connect(ctx); err != nil {
 		return err
@@ -58,6 +60,7 @@ type joining struct {
 	opts    joinOptions
 	guest   *peer.Guest[*screen.Snapshot]
 	painter *term.Painter
+	portmap *portmap.Client // nil for no port mappings
 }
 
 // repaint draws the terminal anew.
@@ -85,6 +88,8 @@ func (j *joining) prepare(ctx context.Context, log *slog.Logger) error {
 	if isLoopback(j.opts.ticket.Signal[0]) {
 		cfg.Loopback = link.LoopbackAlways
 	}
+	j.portmap = j.opts.paths.portmap(j.opts.ticket.Signal, nil, log)
+	cfg.PortMapper = asPortMapper(j.portmap)
 	j.guest = peer.NewGuest(peer.GuestConfig[*screen.Snapshot]{
 		Ticket:     j.opts.ticket,
 		Identities: ids,
@@ -106,6 +111,23 @@ func (j *joining) prepare(ctx context.Context, log *slog.Logger) error {
 		Log:       log,
 	})
 	return nil
+}
+
+// mapPorts has the router forward ports, until the function that it returns is called.
+func (j *joining) mapPorts() (stop func()) {
+	if j.portmap == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = j.portmap.Run(ctx) // what failed is in the log
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
 }
 
 // loadHostKeys reads the list of which the host must prove a key.

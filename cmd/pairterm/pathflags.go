@@ -21,6 +21,7 @@ func pathFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "stun", Usage: "ask the STUN server `HOST:PORT` instead of the signaling server's (repeatable)"},
 		&cli.StringFlag{Name: "path", Usage: "`WHICH` paths may be taken: lan, direct (the default), or any"},
 		&cli.BoolFlag{Name: "no-private-addrs", Usage: "do not tell the other side addresses of private networks"},
+		&cli.BoolFlag{Name: "no-portmap", Usage: "do not ask the router to forward a port"},
 	}
 }
 
@@ -29,12 +30,14 @@ type pathOptions struct {
 	stun        []string
 	paths       link.Paths
 	hidePrivate bool
+	noPortmap   bool
 }
 
 func parsePathOptions(c *cli.Context) (pathOptions, error) {
 	o := pathOptions{
 		stun:        splitWords(c.StringSlice("stun")),
 		hidePrivate: c.Bool("no-private-addrs"),
+		noPortmap:   c.Bool("no-portmap"),
 	}
 	if which := c.String("path"); which != "" {
 		var err error

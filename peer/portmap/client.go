@@ -69,9 +69,9 @@ func (m Mapping) DoubleNAT() bool { return DoubleNAT(m.External.Addr()) }
 func (m Mapping) String() string {
 	switch {
 	case !m.External.IsValid() && m.Err != nil:
-		return m.Network + ": no port mapping: " + m.Err.Error()
+		return m.Network + ": none: " + m.Err.Error()
 	case !m.External.IsValid():
-		return m.Network + ": no port mapping"
+		return m.Network + ": none"
 	case m.DoubleNAT():
 		return m.Network + " " + m.External.String() + " by " + m.Protocol.String() +
 			", of little use: the router itself is behind another NAT"

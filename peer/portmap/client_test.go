@@ -281,7 +281,7 @@ func TestMoves(t *testing.T) {
 		b.move(route{}, errNoGateway)
 		after(routeInterval)
 		b.expectTold("[] false")
-		if m := b.client.Mappings()[0]; !errors.Is(m.Err, errNoGateway) || m.String() != "udp4: no port mapping: no default gateway" {
+		if m := b.client.Mappings()[0]; !errors.Is(m.Err, errNoGateway) || m.String() != "udp4: none: no default gateway" {
 			t.Errorf("mapping %+v", m)
 		}
 		b.move(home, nil)
