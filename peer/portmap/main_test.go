@@ -1,9 +1,16 @@
 package portmap
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if args := os.Getenv(helperEnv); args != "" {
+		helper(args)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}

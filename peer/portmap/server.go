@@ -36,6 +36,17 @@ func (p Protocol) String() string {
 // MarshalText gives the usual name.
 func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
+// UnmarshalText is the inverse of MarshalText.
+func (p *Protocol) UnmarshalText(text []byte) error {
+	for q := PCP; q <= UPnP; q++ {
+		if q.String() == string(text) {
+			*p = q
+			return nil
+		}
+	}
+	return fmt.Errorf("port mapping protocol %.20q", text)
+}
+
 const (
 	// lifetime is asked for. It is how long a mapping stays when this program is
 	// killed, and twice how often an undisturbed router is asked for more time.
