@@ -127,12 +127,11 @@ func (r *fakeRouter) route() route {
 
 func (r *fakeRouter) epochLocked() uint32 { return uint32(time.Since(r.began) / time.Second) }
 
-// restart has the router lose its mappings.
-func (r *fakeRouter) restart() {
+// set changes the router while it is in use.
+func (r *fakeRouter) set(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	clear(r.mappings)
-	r.began = time.Now()
+	change()
 }
 
 // requests gives what was asked of the router, and forgets it.

@@ -56,7 +56,7 @@ func TestProbe(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
 		r := newFakeRouter(t, PCP)
-		r.refuse = 2
+		r.set(func() { r.refuse = 2 })
 		report, err := probe(t.Context(), r.network())
 		if err != nil {
 			t.Fatal(err)
@@ -74,7 +74,7 @@ func TestProbe(t *testing.T) {
 	t.Run("double NAT", func(t *testing.T) {
 		t.Parallel()
 		r := newFakeRouter(t, NATPMP)
-		r.external = netip.MustParseAddr("100.64.3.4")
+		r.set(func() { r.external = netip.MustParseAddr("100.64.3.4") })
 		report, err := probe(t.Context(), r.network())
 		if best, ok := report.Best("udp4"); err != nil || !ok || !best.DoubleNAT() {
 			t.Errorf("%+v, %v", best, err)
