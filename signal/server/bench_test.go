@@ -32,7 +32,10 @@ import (
 // be told from the clients'. 10,000 rooms:
 //
 //	go test ./signal/server -run '^$' -bench Idle -benchtime 1x -rooms 10000
-var benchRooms = flag.Int("rooms", 1000, "idle rooms of BenchmarkIdleRooms")
+var (
+	benchRooms = flag.Int("rooms", 1000, "idle rooms of the benchmarks")
+	benchRate  = flag.Int("rate", 500, "setups a second of BenchmarkPacedSetups")
+)
 
 const childEnv = "PAIRTERM_TEST_SIGNAL_SERVER"
 
@@ -312,13 +315,43 @@ func BenchmarkSetups(b *testing.B) {
 				}
 			})
 			b.StopTimer()
-			slices.Sort(took)
-			b.ReportMetric(float64(len(took))/b.Elapsed().Seconds(), "setups/s")
-			for _, p := range []int{50, 99} {
-				b.ReportMetric(float64(took[(len(took)-1)*p/100])/1e6, fmt.Sprintf("p%d-ms", p))
-			}
+			reportSetups(b, took)
 		})
 	}
+}
+
+func reportSetups(b *testing.B, took []time.Duration) {
+	slices.Sort(took)
+	b.ReportMetric(float64(len(took))/b.Elapsed().Seconds(), "setups/s")
+	for _, p := range []int{50, 99} {
+		b.ReportMetric(float64(took[(len(took)-1)*p/100])/1e6, fmt.Sprintf("p%d-ms", p))
+	}
+}
+
+// BenchmarkPacedSetups measures setups at a rate, while others idle. Each counts
+// from when it was due, so that waiting for the machine counts too.
+func BenchmarkPacedSetups(b *testing.B) {
+	c := startChild(b, "plain")
+	holdRooms(b, c.url, *benchRooms, nil)
+	rooms := echoHosts(b, c.url, 8)
+	kib := randomBytes(1 << 10)
+	took := make([]time.Duration, b.N)
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	start := time.Now()
+	for i := range b.N {
+		due := start.Add(time.Duration(i) * time.Second / time.Duration(*benchRate))
+		time.Sleep(time.Until(due))
+		wg.Go(func() {
+			if err := setup(c.url, rooms[i%len(rooms)], kib); err != nil {
+				b.Error(err)
+			}
+			took[i] = time.Since(due)
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	reportSetups(b, took)
 }
 
 // BenchmarkPipe measures one pipe, guest to host: setting up a connection needs

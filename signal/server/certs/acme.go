@@ -34,16 +34,24 @@ type ACMEOptions struct {
 	// RenewBefore is how long before their end certificates are renewed; 0: a
 	// third of their lifetime, at most 30 days.
 	RenewBefore time.Duration
+
+	// Now is the time of day; nil: [time.Now].
+	Now func() time.Time
+	// CheckEvery is how often it is looked at for jumps; 0: five minutes.
+	CheckEvery time.Duration
 }
 
 // ACME gets certificates by itself, and renews them.
 type ACME struct {
 	// Set once.
-	manager  *autocert.Manager
+	options  ACMEOptions // with defaults
+	client   *acme.Client
 	domains  []string
 	log      *slog.Logger
 	obtained map[string]*atomic.Bool // by domain
 
+	manager atomic.Pointer[autocert.Manager]
+	http01  atomic.Bool // Handler serves port 80
 	stopped atomic.Bool // no more requests to the CA
 }
 
@@ -84,10 +92,16 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 	if (o.KeyID == "") != (len(o.Key) == 0) {
 		return nil, errors.New("an external account binding takes both a key id and a key")
 	}
-	a := &ACME{log: o.Logger, obtained: make(map[string]*atomic.Bool)}
-	if a.log == nil {
-		a.log = slog.New(slog.DiscardHandler)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.CheckEvery == 0 {
+		o.CheckEvery = 5 * time.Minute
+	}
+	a := &ACME{options: o, log: o.Logger, obtained: make(map[string]*atomic.Bool)}
 	for _, d := range o.Domains {
 		d = strings.ToLower(strings.TrimSuffix(d, "."))
 		a.domains = append(a.domains, d)
@@ -97,22 +111,33 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	a.manager = &autocert.Manager{
+	a.client = &acme.Client{
+		DirectoryURL: o.Directory,
+		HTTPClient:   &http.Client{Transport: &stopper{a, base}, Timeout: 30 * time.Second},
+		UserAgent:    "pairterm",
+	}
+	a.manager.Store(a.newManager())
+	return a, nil
+}
+
+// newManager makes a manager that knows what is in the cache and nothing else.
+func (a *ACME) newManager() *autocert.Manager {
+	o := &a.options
+	m := &autocert.Manager{
 		Prompt:      autocert.AcceptTOS,
 		Cache:       autocert.DirCache(o.CacheDir),
 		HostPolicy:  autocert.HostWhitelist(a.domains...),
 		Email:       o.Email,
 		RenewBefore: o.RenewBefore,
-		Client: &acme.Client{
-			DirectoryURL: o.Directory,
-			HTTPClient:   &http.Client{Transport: &stopper{a, base}, Timeout: 30 * time.Second},
-			UserAgent:    "pairterm",
-		},
+		Client:      a.client,
 	}
 	if o.KeyID != "" {
-		a.manager.ExternalAccountBinding = &acme.ExternalAccountBinding{KID: o.KeyID, Key: o.Key}
+		m.ExternalAccountBinding = &acme.ExternalAccountBinding{KID: o.KeyID, Key: o.Key}
 	}
-	return a, nil
+	if a.http01.Load() {
+		m.HTTPHandler(nil) // says that port 80 is served
+	}
+	return m
 }
 
 // Config uses the certificates, and answers the CA's TLS-ALPN-01 challenges
@@ -131,7 +156,7 @@ func (a *ACME) Config() *tls.Config {
 // may complain about the name.
 func (a *ACME) certificate(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if slices.Contains(h.SupportedProtos, acme.ALPNProto) {
-		return a.manager.GetCertificate(h)
+		return a.manager.Load().GetCertificate(h)
 	}
 	name := strings.ToLower(strings.TrimSuffix(h.ServerName, "."))
 	if name == "" {
@@ -141,12 +166,18 @@ func (a *ACME) certificate(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if got == nil || !got.Load() {
 		return nil, fmt.Errorf("no certificate for %.100q", name)
 	}
-	return a.manager.GetCertificate(hello(name))
+	return a.manager.Load().GetCertificate(hello(name))
 }
 
 // Handler answers the CA's HTTP-01 challenges (RFC 8555, section 8.3) on port
 // 80; everything else is for fallback.
-func (a *ACME) Handler(fallback http.Handler) http.Handler { return a.manager.HTTPHandler(fallback) }
+func (a *ACME) Handler(fallback http.Handler) http.Handler {
+	a.http01.Store(true)
+	a.manager.Load().HTTPHandler(nil)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.manager.Load().HTTPHandler(fallback).ServeHTTP(w, r)
+	})
+}
 
 // firstRetry and longestRetry are waits between attempts at a first
 // certificate. CAs allow only so many failures an hour, and autocert remembers
@@ -165,7 +196,7 @@ func (a *ACME) Obtain(ctx context.Context, ready func()) error {
 	wait := firstRetry
 	for _, domain := range a.domains {
 		for {
-			cert, err := a.manager.GetCertificate(hello(domain))
+			cert, err := a.manager.Load().GetCertificate(hello(domain))
 			if err == nil {
 				a.obtained[domain].Store(true)
 				a.log.Info("certificate", "domain", domain, "until", cert.Leaf.NotAfter)
@@ -187,8 +218,52 @@ func (a *ACME) Obtain(ctx context.Context, ready func()) error {
 		}
 	}
 	ready()
-	<-ctx.Done()
+	a.watchClock(ctx)
 	return nil
+}
+
+// clockJump is by how much the time of day must get ahead of the clock that only
+// counts, between two checks, to have jumped.
+const clockJump = time.Minute
+
+// watchClock sees to certificates whose renewal would come too late, until ctx
+// ends. The manager renews by timers, which stand still while the machine sleeps and
+// do not know of a clock that was put right; one that starts afresh
+// counts from the time of day.
+func (a *ACME) watchClock(ctx context.Context) {
+	tick := time.NewTicker(a.options.CheckEvery)
+	defer tick.Stop()
+	jumped := false
+	for day, counted := a.options.Now().Round(0), time.Now(); ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := a.options.Now().Round(0) // without its monotonic reading
+		jumped = jumped || now.Sub(day)-time.Since(counted) > clockJump
+		day, counted = now, time.Now()
+		if jumped {
+			jumped = !a.startAfresh()
+		}
+	}
+}
+
+// startAfresh reports whether a manager that has every certificate in good order
+// has taken the place of the present one. Until then that goes on, and answers the
+// CA's challenges too, which the two have in common through the cache.
+func (a *ACME) startAfresh() bool {
+	m := a.newManager()
+	for _, domain := range a.domains {
+		cert, err := m.GetCertificate(hello(domain))
+		if err != nil {
+			a.log.Error("the clock has jumped, and the certificate cannot be renewed", "domain", domain, "why", err, "retry", a.options.CheckEvery)
+			return false
+		}
+		a.log.Info("certificate, after the clock has jumped", "domain", domain, "until", cert.Leaf.NotAfter)
+	}
+	a.manager.Store(m)
+	return true
 }
 
 // hello is what a client of today says, who can do ECDSA.

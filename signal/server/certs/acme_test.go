@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -244,6 +245,48 @@ func TestACMEOverHTTP(t *testing.T) {
 	serve(t, l, http.NotFoundHandler(), a.Config())
 	if _, err := handshake(l, authority.roots, domain); err != nil {
 		t.Error(err)
+	}
+}
+
+// When the clock jumps, for instance since the machine slept, a certificate that
+// has ended meanwhile is renewed at once, and not when a timer says so that has slept
+// too. No handshake fails.
+func TestACMEAfterAClockJump(t *testing.T) {
+	l, closed := listen(t), listen(t)
+	_ = closed.Close()
+	authority := newAuthority(t, port(closed), port(l))
+	o := authority.options(t)
+	o.RenewBefore = time.Second
+	var ahead atomic.Int64
+	o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	o.CheckEvery = 10 * time.Millisecond
+	a, err := certs.NewACME(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, l, http.NotFoundHandler(), a.Config())
+	obtain(t, a)
+	first, err := handshake(l, authority.roots, domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The manager has no clock that a test could put forward; to it, a
+	// certificate that has ended is as good as none.
+	if err := os.Remove(filepath.Join(o.CacheDir, domain)); err != nil {
+		t.Fatal(err)
+	}
+	ahead.Store(int64(2 * validFor))
+	for deadline := time.Now().Add(validFor / 2); ; {
+		cert, err := handshake(l, authority.roots, domain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cert.SerialNumber.Cmp(first.SerialNumber) != 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the certificate was not renewed")
+		}
 	}
 }
 
