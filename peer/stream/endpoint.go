@@ -55,6 +55,9 @@ type side interface {
 	repeat()
 	// service sends what there is to be sent.
 	service() error
+	// patient reports that what there is to be sent waits for an answer or the next
+	// deadline, and that more of it would change nothing.
+	patient() bool
 	// report completes the figures.
 	report(*Stats)
 }

@@ -81,6 +81,10 @@ func (e *endpoint) run(ctx context.Context, notify <-chan struct{}) error {
 			}
 			timer.Reset(wait)
 		}
+		news := notify
+		if e.side.patient() {
+			news = nil // a flood does not wake the loop for each of its pieces
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -89,7 +93,7 @@ func (e *endpoint) run(ctx context.Context, notify <-chan struct{}) error {
 			if err := e.receive(in); err != nil {
 				return err
 			}
-		case <-notify:
+		case <-news:
 		case <-e.wake:
 		case <-timer.C:
 			armed = 0

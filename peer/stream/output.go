@@ -42,6 +42,8 @@ type output[S any] struct {
 
 	stuck stuck
 
+	patient bool // see side
+
 	frames[S]
 
 	logBytes uint64
@@ -99,7 +101,7 @@ func (o *output[S]) missing(r *record) {
 func (o *output[S]) pending() bool { return !o.log.lost.empty() || o.repairs() != nil }
 
 func (o *output[S]) service() error {
-	if o.e.conn == nil {
+	if o.patient = o.e.conn == nil; o.patient {
 		return nil
 	}
 	o.unstick()
@@ -107,10 +109,16 @@ func (o *output[S]) service() error {
 	o.choose(head)
 	for {
 		sent, err := o.send(head)
-		if err != nil || !sent {
+		if err != nil {
 			return err
 		}
+		if !sent {
+			break
+		}
 	}
+	// The end of what holds a frame up may come with the next byte.
+	o.patient = o.mode == ModeFrame && head > o.frontier && o.heldFrom == 0
+	return nil
 }
 
 // unstick sends again what arrived and was not accepted.

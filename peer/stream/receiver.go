@@ -226,6 +226,7 @@ func (r *receiverSide[S]) missing(rec *record) {
 }
 
 func (r *receiverSide[S]) pending() bool { return !r.log.lost.empty() }
+func (r *receiverSide[S]) patient() bool { return false }
 
 func (r *receiverSide[S]) service() error {
 	e := &r.e

@@ -161,6 +161,7 @@ func (s *senderSide[S]) arrived(r *record) { s.out.arrived(r) }
 func (s *senderSide[S]) missing(r *record) { s.out.missing(r) }
 func (s *senderSide[S]) pending() bool     { return s.out.pending() }
 func (s *senderSide[S]) repeat()           { s.out.repeat() }
+func (s *senderSide[S]) patient() bool     { return s.out.patient }
 
 func (s *senderSide[S]) service() error {
 	s.serveDrains()
