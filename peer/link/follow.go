@@ -2,7 +2,6 @@ package link
 
 import (
 	"net/netip"
-	"strings"
 
 	"github.com/pion/ice/v2"
 )
@@ -19,7 +18,7 @@ import (
 // Pion calls it within its own loop.
 func (l *Link) shouldFollow(remote ice.Candidate, pair *ice.CandidatePair) bool {
 	current := l.path.Load()
-	if current == nil || pair == nil || strings.HasPrefix(current.Network, "tcp") {
+	if current == nil || pair == nil || current.TCP() {
 		return false // a TCP connection cannot move
 	}
 	addr, err := netip.ParseAddr(remote.Address())

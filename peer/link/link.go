@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -184,6 +185,46 @@ func (p PathInfo) String() string {
 
 // Relayed reports whether the path goes over a TURN server of the peer's.
 func (p PathInfo) Relayed() bool { return p.RemoteType == CandidateRelay }
+
+// Better reports whether a session should move from another path to this one: a direct
+// one is better than a relayed one, UDP is better than TCP, and of the same kind one that
+// is clearly faster, or as fast and within a private network where the other is not.
+func (p PathInfo) Better(than PathInfo) bool {
+	if a, b := p.rank(), than.rank(); a != b {
+		return a > b
+	}
+	if p.RTT == 0 || than.RTT == 0 {
+		return false
+	}
+	if p.RTT <= than.RTT && isPrivate(p.Remote.Addr()) && !isPrivate(than.Remote.Addr()) {
+		return true
+	}
+	return p.RTT < than.RTT*3/4 && than.RTT-p.RTT > minGain
+}
+
+// minGain is what a round trip must be shorter for a session to move: less is not felt,
+// and may be chance.
+const minGain = 2 * time.Millisecond
+
+// The kinds of paths, better ones above.
+const (
+	rankRelayed = iota
+	rankTCP
+	rankUDP
+)
+
+func (p PathInfo) rank() int {
+	switch {
+	case p.Network == "" || p.Relayed():
+		return rankRelayed
+	case p.TCP():
+		return rankTCP
+	}
+	return rankUDP
+}
+
+// TCP reports whether the path is a TCP connection.
+func (p PathInfo) TCP() bool { return strings.HasPrefix(p.Network, "tcp") }
 
 // setPath records the pair that pion selected.
 func (l *Link) setPath(pair *webrtc.ICECandidatePair) {

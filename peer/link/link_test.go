@@ -289,10 +289,12 @@ func TestTwoLinksAtOnce(t *testing.T) {
 
 func TestManyLinks(t *testing.T) {
 	const n = 32
-	host := newTransport(t, loopback())
+	cfg := loopback() // 32 handshakes at a time take a busy machine long
+	cfg.Timeouts = link.Timeouts{Disconnected: patience, Path: patience, Handshake: patience}
+	host := newTransport(t, cfg)
 	guests := [4]*link.Transport{}
 	for i := range guests {
-		guests[i] = newTransport(t, loopback())
+		guests[i] = newTransport(t, cfg)
 	}
 	var (
 		wg  sync.WaitGroup

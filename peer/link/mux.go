@@ -88,7 +88,7 @@ type mux struct {
 	log      *slog.Logger
 	counters *muxCounters
 	primary  func() [families]netip.Addr // the addresses to show for the local candidates
-	admits   func(netip.Addr) bool       // whether checks from there are heard
+	admits   func(netip.AddrPort) bool   // whether checks from there are heard
 	owned    sync.WaitGroup              // goroutines that end with the mux
 	forwards forwards                    // ports that routers are asked to forward here
 	life     context.Context             // until Close
@@ -126,7 +126,7 @@ var epoch = time.Now()
 
 func sinceEpoch() int64 { return int64(time.Since(epoch)) }
 
-func newMux(socks [families]udpSocket, primary func() [families]netip.Addr, admits func(netip.Addr) bool, counters *muxCounters, log *slog.Logger) *mux {
+func newMux(socks [families]udpSocket, primary func() [families]netip.Addr, admits func(netip.AddrPort) bool, counters *muxCounters, log *slog.Logger) *mux {
 	life, endLife := context.WithCancel(context.Background())
 	return &mux{
 		life:     life,
@@ -251,7 +251,7 @@ type claim struct {
 // that link's if nobody else is using it.
 func (m *mux) claim(username []byte, from netip.AddrPort) (claim, bool) {
 	ufrag, _, found := bytes.Cut(username, []byte(":"))
-	if !found || !m.admits(from.Addr()) {
+	if !found || !m.admits(from) {
 		return claim{}, false
 	}
 	m.mu.Lock()

@@ -40,7 +40,8 @@ func ParsePaths(s string) (Paths, error) {
 }
 
 // admits reports whether packets may be exchanged with an address.
-func (p Paths) admits(a netip.Addr) bool {
+func (p Paths) admits(addr netip.AddrPort) bool {
+	a := addr.Addr()
 	return p != PathsLAN || a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast()
 }
 
@@ -48,7 +49,7 @@ func (p Paths) admits(a netip.Addr) bool {
 // string.
 func (p Paths) refusal(c Candidate) string {
 	switch {
-	case !p.admits(c.Addr.Addr()):
+	case !p.admits(c.Addr):
 		return "not an address of a private network"
 	case c.Type == CandidateRelay && p != PathsAny:
 		return "a relay"

@@ -17,7 +17,7 @@ const dtlsRetransmission = 250 * time.Millisecond
 
 // newPeerConnection makes pion's half of a link, with its channels, and ties it to the
 // link. The figures for the settings are from measurements of this pion version.
-func (l *Link) newPeerConnection(cert webrtc.Certificate, window int, v view) error {
+func (l *Link) newPeerConnection(cert webrtc.Certificate, p plan, v view) error {
 	var (
 		se webrtc.SettingEngine
 		to = l.transport.cfg.Timeouts
@@ -38,11 +38,12 @@ func (l *Link) newPeerConnection(cert webrtc.Certificate, window int, v view) er
 		a, _ := netip.AddrFromSlice(ip)
 		return slices.Contains(v.addrs, a.Unmap())
 	})
-	// Never wait for a better pair once one works: 0.2 s instead of 0.6 behind NATs.
+	// Never wait for a better pair once one works, unless there is a link already: 0.2 s
+	// instead of 0.6 behind NATs.
 	se.SetHostAcceptanceMinWait(0)
-	se.SetSrflxAcceptanceMinWait(0)
-	se.SetPrflxAcceptanceMinWait(0)
-	se.SetRelayAcceptanceMinWait(0)
+	se.SetSrflxAcceptanceMinWait(p.patience)
+	se.SetPrflxAcceptanceMinWait(p.patience)
+	se.SetRelayAcceptanceMinWait(p.patience)
 	se.SetICEBindingRequestHandler(func(_ *stun.Message, _, remote ice.Candidate, pair *ice.CandidatePair) bool {
 		return l.shouldFollow(remote, pair)
 	})
@@ -66,7 +67,7 @@ func (l *Link) newPeerConnection(cert webrtc.Certificate, window int, v view) er
 	// With both ends set, no packet needs a checksum that DTLS makes superfluous, and a
 	// lost INIT does no harm.
 	se.EnableSCTPZeroChecksum(true)
-	se.SetSCTPMaxReceiveBufferSize(uint32(window))
+	se.SetSCTPMaxReceiveBufferSize(uint32(p.window))
 	se.DetachDataChannels()
 
 	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(se)).NewPeerConnection(webrtc.Configuration{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -38,11 +39,18 @@ func (t *Transport) Dial(ctx context.Context, sig Signaler) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	window := largeWindow
-	if granted < socketBuffer {
-		window = smallWindow
-	}
-	return t.connect(ctx, sig, m, nil, true, window)
+	return t.connect(ctx, sig, m, nil, plan{dialed: true, window: windowFor(granted), paths: t.cfg.Paths, tcp: true, timeouts: t.cfg.Timeouts})
+}
+
+// plan is how a link is set up.
+type plan struct {
+	dialed   bool
+	window   int // SCTP's receive window, in bytes
+	paths    Paths
+	tcp      bool           // whether the peer's TCP addresses are tried
+	avoid    netip.AddrPort // where no path is wanted; may be invalid
+	patience time.Duration  // how long a better path than the first one is waited for
+	timeouts Timeouts
 }
 
 // Accept sets up a link as the host, see [Transport.Dial]. Call it only for peers that
@@ -59,17 +67,18 @@ func (t *Transport) Accept(ctx context.Context, sig Signaler) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.connect(ctx, sig, l.mux, l.tcp, false, l.window)
+	return t.connect(ctx, sig, l.mux, l.tcp, plan{window: l.window, paths: t.cfg.Paths, timeouts: t.cfg.Timeouts})
 }
 
 // connect sets up a link over a mux, which it closes with the link if that dials.
-func (t *Transport) connect(ctx context.Context, sig Signaler, m *mux, tcp *tcpMux, dialed bool, window int) (*Link, error) {
-	l, err := t.newLink(m, tcp, dialed, window)
+func (t *Transport) connect(ctx context.Context, sig Signaler, m *mux, tcp *tcpMux, p plan) (*Link, error) {
+	l, err := t.newLink(m, tcp, p)
 	if err != nil {
 		return nil, err
 	}
 	s := &setup{
 		link:      l,
+		plan:      p,
 		sig:       sig,
 		out:       make(chan Message, maxCandidates+3),
 		described: make(chan struct{}),
@@ -85,7 +94,8 @@ func (t *Transport) connect(ctx context.Context, sig Signaler, m *mux, tcp *tcpM
 
 // newLink makes a link that can be torn down at any time, and leaves nothing behind if
 // it cannot.
-func (t *Transport) newLink(m *mux, tcp *tcpMux, dialed bool, window int) (*Link, error) {
+func (t *Transport) newLink(m *mux, tcp *tcpMux, p plan) (*Link, error) {
+	dialed := p.dialed
 	l := &Link{
 		transport:   t,
 		log:         t.log,
@@ -111,7 +121,7 @@ func (t *Transport) newLink(m *mux, tcp *tcpMux, dialed bool, window int) (*Link
 		v, err = t.net.look()
 	}
 	if err == nil {
-		err = l.newPeerConnection(cert, window, v)
+		err = l.newPeerConnection(cert, p, v)
 	}
 	if err == nil {
 		// From here on checks of the peer's wait for pion in the link's queue, however
@@ -137,6 +147,7 @@ func (t *Transport) newLink(m *mux, tcp *tcpMux, dialed bool, window int) (*Link
 type setup struct {
 	// Set once.
 	link  *Link
+	plan  plan
 	sig   Signaler
 	out   chan Message // to be sent; room for all there can be
 	begin time.Time
@@ -183,7 +194,7 @@ func (s *setup) run(ctx context.Context) error {
 func (s *setup) wait(ctx context.Context) error {
 	var (
 		l         = s.link
-		to        = l.transport.cfg.Timeouts
+		to        = s.plan.timeouts
 		described = s.described
 		connected = l.connected
 	)
@@ -402,7 +413,14 @@ func (s *setup) addCandidate(ctx context.Context, c Candidate) error {
 	}
 	why := v.policy.refusal(c.Addr.Addr())
 	if why == "" {
-		why = s.link.transport.cfg.Paths.refusal(c)
+		why = s.plan.paths.refusal(c)
+	}
+	switch {
+	case why != "":
+	case c.Transport == CandidateTCP && s.link.dialed && !s.plan.tcp:
+		why = "TCP"
+	case c.Transport == CandidateUDP && c.Addr == s.plan.avoid:
+		why = "the present path"
 	}
 	s.mu.Lock()
 	tcp := 0

@@ -36,9 +36,9 @@ type tcpMux struct {
 	listeners [families]net.Listener
 	log       *slog.Logger
 	counters  *muxCounters
-	admits    func(netip.Addr) bool // whether connections from there are taken
-	strangers chan struct{}         // has a slot for each connection that has not shown whose it is
-	streams   chan struct{}         // has a slot for each connection
+	admits    func(netip.AddrPort) bool // whether connections from there are taken
+	strangers chan struct{}             // has a slot for each connection that has not shown whose it is
+	streams   chan struct{}             // has a slot for each connection
 	running   sync.WaitGroup
 
 	mu     sync.Mutex
@@ -133,7 +133,8 @@ func (m *tcpMux) accept(ln net.Listener) {
 
 // admit takes a connection in, if there is room for strangers.
 func (m *tcpMux) admit(c net.Conn) bool {
-	from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+	from := c.RemoteAddr().(*net.TCPAddr).AddrPort()
+	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed || !m.admits(from) {

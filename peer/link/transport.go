@@ -224,11 +224,16 @@ func (t *Transport) listen() (*listener, error) {
 
 // openMux opens sockets and reads them. It gives the receive buffer that was granted.
 func (t *Transport) openMux(port int) (*mux, int, error) {
+	return t.openMuxFor(port, t.cfg.Paths.admits)
+}
+
+// openMuxFor does so for peers at addresses for which admits holds.
+func (t *Transport) openMuxFor(port int, admits func(netip.AddrPort) bool) (*mux, int, error) {
 	socks, granted, err := t.net.listenUDP(port)
 	if err != nil {
 		return nil, 0, fmt.Errorf("opening UDP port %d: %w", port, err)
 	}
-	m := newMux(socks, t.net.primary, t.cfg.Paths.admits, &t.counters, t.log)
+	m := newMux(socks, t.net.primary, admits, &t.counters, t.log)
 	m.start()
 	return m, granted, nil
 }

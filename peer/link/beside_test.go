@@ -1,0 +1,124 @@
+package link_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pairterm/pairterm/peer/link"
+)
+
+func TestBetter(t *testing.T) {
+	path := func(network, remote string, typ link.CandidateType, ms int) link.PathInfo {
+		return link.PathInfo{Network: network, Remote: netip.MustParseAddrPort(remote), RemoteType: typ, RTT: time.Duration(ms) * time.Millisecond}
+	}
+	var (
+		none   link.PathInfo
+		relay  = path("udp4", "203.0.113.1:1", link.CandidateRelay, 5)
+		tcp    = path("tcp4", "203.0.113.1:1", link.CandidateHost, 5)
+		public = path("udp4", "203.0.113.1:1", link.CandidateSrflx, 20)
+		v6     = path("udp6", "[2001:db8::1]:1", link.CandidateHost, 12)
+		near   = path("udp4", "203.0.113.1:1", link.CandidateSrflx, 3)
+		lan    = path("udp4", "192.168.1.2:1", link.CandidateHost, 3)
+		vpn    = path("udp4", "10.8.0.1:1", link.CandidateHost, 60)
+		young  = path("udp4", "203.0.113.1:1", link.CandidateSrflx, 0)
+	)
+	for _, tc := range []struct {
+		name     string
+		new, old link.PathInfo
+		want     bool
+	}{
+		{"something than nothing", relay, none, false}, // nobody has nothing
+		{"TCP than a relay", tcp, relay, true},
+		{"UDP than TCP, whatever the round trip", public, tcp, true},
+		{"TCP than UDP", tcp, public, false},
+		{"a relay than UDP", relay, public, false},
+		{"faster", v6, public, true},
+		{"slower", public, v6, false},
+		{"as fast, in the LAN", lan, near, true},
+		{"as fast, out of the LAN", near, lan, false},
+		{"a slow VPN", vpn, public, false},
+		{"the same", public, public, false},
+		{"not measured", young, public, false},
+		{"than one not measured", public, young, false},
+	} {
+		if got := tc.new.Better(tc.old); got != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		}
+	}
+}
+
+// A link beside another one takes another path, if there is any.
+func TestDialBeside(t *testing.T) {
+	guest, host := newTransport(t, loopback()), newTransport(t, loopback())
+	l1, _ := connect(t, guest, host)
+	beside := func() (*link.Link, error) {
+		a, b := newSignalers()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		actx, stop := context.WithCancel(ctx)
+		wg.Go(func() { _, _ = host.Accept(actx, b) })
+		l, err := guest.DialBeside(ctx, a, l1.Path())
+		if err != nil {
+			stop()
+		}
+		defer stop()
+		return l, err
+	}
+	l2, err := beside()
+	if len(mustListen(t, host)) < 2 {
+		if !errors.Is(err, link.ErrNoPath) {
+			t.Errorf("beside the only path there is: %v", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := l2.Path(); p.Remote == l1.Path().Remote || p.Network == l1.Path().Network {
+		t.Errorf("beside %v: %v", l1.Path(), p)
+	}
+	if l1.Binding() == l2.Binding() {
+		t.Error("both have the same binding")
+	}
+}
+
+// With one path only, which takes all the time that there is, no link is made beside it,
+// and the one that there is goes on.
+func TestNoPathBeside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWAN(t, 50*time.Millisecond, &coneNAT)
+		guest, host := w.transports(t)
+		l1, l2 := connect(t, guest, host)
+		a, b := newSignalers()
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = host.Accept(ctx, b) })
+		begin := time.Now()
+		l3, err := guest.DialBeside(ctx, a, l1.Path())
+		if took := time.Since(begin); !errors.Is(err, link.ErrNoPath) || took > 10*time.Second {
+			t.Errorf("%v, %v after %v", l3, err, took)
+		}
+		cancel()
+		wg.Wait()
+		send(t, l1.Control(), "still there")
+		if got := recv(t, l2.Control()); got != "still there" {
+			t.Error(got)
+		}
+	})
+}
+
+func mustListen(t *testing.T, tr *link.Transport) []netip.AddrPort {
+	t.Helper()
+	addrs, err := tr.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addrs
+}
