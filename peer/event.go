@@ -34,7 +34,7 @@ func (i GuestInfo) Name() string {
 }
 
 // Event is something that the person at the host may want to know: a Knock,
-// Joined, Lost, Returned, Left, Fault.
+// Joined, Lost, Returned, Moved, Left, Fault.
 type Event any
 
 // Knock: somebody was refused, or did not get through the handshake.
@@ -55,6 +55,9 @@ type Lost struct{ Guest GuestInfo }
 
 // Returned: a guest has a new link.
 type Returned struct{ Guest GuestInfo }
+
+// Moved: a guest's session goes on over a better path.
+type Moved struct{ Guest GuestInfo }
 
 // Left: a guest is gone for good.
 type Left struct {

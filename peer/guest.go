@@ -281,10 +281,15 @@ func (g *Guest[S]) Run(ctx context.Context) (Goodbye, error) {
 
 	byes := make(chan Goodbye, 1)
 	var looking search
+	better := make(chan *session)
 	use := func(s *session) {
+		if s.moved {
+			g.stay(ctx, &work)
+		}
 		g.setSession(s)
 		g.receiver.Rebind(syncConn{s})
 		work.Go(func() { g.receive(s, byes) })
+		work.Go(func() { g.improve(ctx, s, better) })
 	}
 	g.mu.Lock()
 	s := g.session
@@ -295,6 +300,11 @@ func (g *Guest[S]) Run(ctx context.Context) (Goodbye, error) {
 	use(s)
 	for {
 		select {
+		case s := <-better:
+			if looking.results != nil {
+				looking.cancel()
+			}
+			use(s)
 		case bye := <-byes:
 			return bye, nil
 		case err := <-failed:
@@ -372,6 +382,13 @@ func (g *Guest[S]) receive(s *session, byes chan<- Goodbye) {
 			g.setRole(m.role)
 		case controlRole:
 			g.setRole(m.role)
+		case controlBeside:
+			s.handBeside(m)
+		case controlRoam:
+			select {
+			case s.roam <- struct{}{}:
+			default: // told already
+			}
 		}
 	})
 	g.cfg.Log.Debug("control channel ended", "err", err)
@@ -395,7 +412,7 @@ func (g *Guest[S]) setSession(s *session) {
 	old := g.session
 	g.session = s
 	g.mu.Unlock()
-	if old != nil && old != s {
+	if old != nil && old != s && !old.staying.Load() {
 		old.hangUp()
 	}
 	g.setStatus(func(st *Status) {

@@ -104,7 +104,8 @@ type Host[S any] struct {
 	tunnel *tunnel.Host
 	knocks *knockLimiter
 
-	events chan Event // for Observe
+	events chan Event    // for Observe
+	beside chan struct{} // has a slot for each link being made beside another
 
 	mu      sync.Mutex
 	guests  map[tunnel.GuestID]*guest[S] // guarded by mu
@@ -136,6 +137,7 @@ func NewHost[S any](cfg HostConfig[S]) (*Host[S], error) {
 		tunnel: th,
 		knocks: newKnockLimiter(),
 		events: make(chan Event, maxEvents),
+		beside: make(chan struct{}, maxBesideAtOnce),
 		guests: map[tunnel.GuestID]*guest[S]{},
 	}
 	th.Identity = cfg.Identity
@@ -167,6 +169,7 @@ func (h *Host[S]) Run(ctx context.Context) error {
 		}
 	}()
 	h.running.Go(func() { h.lookAround(ctx) })
+	h.running.Go(func() { h.cfg.Transport.Watch(ctx, h.roam) })
 	var err error
 	for {
 		var pipe net.Conn

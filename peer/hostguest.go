@@ -186,7 +186,7 @@ func (g *guest[S]) run(ctx context.Context) {
 	failed := make(chan error, 1)
 	work.Go(func() { failed <- g.sender.Run(sctx) })
 
-	left := g.loop(ctx, &work, failed)
+	left := g.loop(sctx, &work, failed)
 	left.Guest = g.info()
 	g.setSession(nil)
 	if left.Reason != 0 {
@@ -209,18 +209,25 @@ func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan
 		select {
 		case s := <-g.binds:
 			grace.Stop()
+			if s.moved {
+				g.stay(ctx, work)
+			}
 			g.setSession(s)
 			g.sender.Rebind(syncConn{s}) // closes the link before it
 			linkDone = s.link.Done()
 			work.Go(func() { g.receive(s, byes) })
+			work.Go(func() { g.acceptBeside(ctx, s) })
 			if role := g.info().Role; role == keys.RoleNone {
 				s.muted.Store(true)
 			} else {
 				s.send(controlHello{role}) // if the link is gone already, Done says so
 			}
-			if joined {
+			switch {
+			case s.moved && joined:
+				g.host.observe(Moved{g.info()})
+			case joined:
 				g.host.observe(Returned{g.info()})
-			} else {
+			default:
 				joined = true
 				g.host.observe(Joined{g.info()})
 				work.Go(func() { g.sendHistory(ctx, s) })
@@ -280,11 +287,14 @@ func (g *guest[S]) sendHistory(ctx context.Context, s *session) {
 // receive reads a session's control channel until the link ends.
 func (g *guest[S]) receive(s *session, byes chan<- Goodbye) {
 	_ = s.receive(func(m any) { // the link's end has its own signs
-		if bye, ok := m.(Goodbye); ok {
+		switch m := m.(type) {
+		case Goodbye:
 			select {
-			case byes <- bye:
+			case byes <- m:
 			default:
 			}
+		case controlBeside:
+			s.handBeside(m)
 		}
 	})
 	s.hangUp()
@@ -321,7 +331,7 @@ func (g *guest[S]) setSession(s *session) {
 		g.fault = nil
 	}
 	g.mu.Unlock()
-	if old != nil {
+	if old != nil && !old.staying.Load() {
 		old.close()
 	}
 }

@@ -22,11 +22,16 @@ const _ = uint(link.MaxDatagram - seal.Overhead - stream.MaxDatagram)
 // session is a link with its channels sealed.
 type session struct {
 	link    *link.Link
+	secret  []byte // of the tunnel in which the link, or the one before it, was agreed
 	sync    *seal.Channel
 	control *seal.Channel
+	moved   bool // it was made beside the session that it takes over from; set once
 
-	early   []byte      // the first datagram on sync, if await took it; owned by who reads sync
-	muted   atomic.Bool // nothing is sent on sync any more
+	early   []byte             // the first datagram on sync, if await took it; owned by who reads sync
+	muted   atomic.Bool        // nothing is sent on sync any more
+	roam    chan struct{}      // gets a value when the host's network has changed
+	staying atomic.Bool        // its link is closed by linger, not by who has replaced it
+	beside  chan controlBeside // messages for a link being set up beside this one
 	closing sync.Once
 	done    chan struct{} // closed when the link has been closed
 }
@@ -39,13 +44,19 @@ const (
 	guestEnd
 )
 
-// newSession seals l's channels with keys from the tunnel in which l was
-// agreed. Each tunnel gives one session only.
+// newSession seals l's channels with keys from the tunnel in which l was agreed.
 func newSession(l *link.Link, t *tunnel.Conn, as end) (*session, error) {
 	secret, err := t.Export(channelLabel, 32)
 	if err != nil {
 		return nil, err
 	}
+	return sealLink(l, secret, as)
+}
+
+// sealLink seals l's channels with keys from a secret that both ends share. Links may
+// share it: each has a binding of its own, and with it keys of its own.
+func sealLink(l *link.Link, secret []byte, as end) (*session, error) {
+	var err error
 	binding := l.Binding()
 	wrap := func(ch *link.Channel, name string, ordered bool, size int) (*seal.Channel, error) {
 		down, err := seal.Derive(secret, binding[:], name+" host to guest")
@@ -62,7 +73,7 @@ func newSession(l *link.Link, t *tunnel.Conn, as end) (*session, error) {
 		}
 		return seal.Wrap(ch, cfg), nil
 	}
-	s := &session{link: l, done: make(chan struct{})}
+	s := &session{link: l, secret: secret, beside: make(chan controlBeside, maxBeside), roam: make(chan struct{}, 1), done: make(chan struct{})}
 	if s.sync, err = wrap(l.Sync(), "sync", false, stream.MaxDatagram); err != nil {
 		return nil, err
 	}
@@ -142,7 +153,13 @@ func (c syncConn) Recv(p []byte) (int, error) {
 }
 
 func (c syncConn) Buffered() uint64 { return c.s.sync.Buffered() }
-func (c syncConn) Close() error     { c.s.hangUp(); return nil }
+
+func (c syncConn) Close() error {
+	if !c.s.staying.Load() {
+		c.s.hangUp()
+	}
+	return nil
+}
 
 // signaler carries a link's descriptions through a tunnel.
 type signaler struct{ t *tunnel.Conn }

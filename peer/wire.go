@@ -19,6 +19,9 @@ import (
 //	goodbye  both reason 1, status 4 (two's complement), text s16
 //	history  H→G  last 1 (0 or 1), and the rest: a piece of what was before the
 //	              guest joined, in the form that the application gives it
+//	beside   both attempt 1, and the rest: a message of a link being set up beside
+//	              this one, as package link encodes it
+//	roam     H→G  0 1               the host's network has changed; there may be a better path
 //
 // And what a host says of itself in the tunnel, once a guest is admitted
 // (tunnel.Peer.Info):
@@ -29,6 +32,8 @@ const (
 	typeRole    = 2
 	typeGoodbye = 3
 	typeHistory = 4
+	typeBeside  = 16
+	typeRoam    = 17
 
 	infoVersion = 1
 
@@ -89,6 +94,14 @@ type controlHistory struct {
 	piece string
 }
 
+// controlBeside is a message of a link that is being set up beside the one on which it
+// comes.
+type controlBeside struct {
+	attempt uint8
+	message string
+}
+
+type controlRoam struct{}
 type controlHello struct{ role keys.Role }
 type controlRole struct{ role keys.Role }
 
@@ -98,7 +111,7 @@ var (
 )
 
 // appendControl appends the encoding of m: a controlHello, controlRole,
-// controlHistory or Goodbye.
+// controlHistory, controlBeside, controlRoam or Goodbye.
 func appendControl(dst []byte, m any) []byte {
 	b := cryptobyte.NewBuilder(dst)
 	switch m := m.(type) {
@@ -121,6 +134,13 @@ func appendControl(dst []byte, m any) []byte {
 		}
 		b.AddUint8(last)
 		b.AddBytes([]byte(m.piece))
+	case controlBeside:
+		b.AddUint8(typeBeside)
+		b.AddUint8(m.attempt)
+		b.AddBytes([]byte(m.message))
+	case controlRoam:
+		b.AddUint8(typeRoam)
+		b.AddUint8(0)
 	default:
 		panic(fmt.Sprintf("peer: no control message %T", m))
 	}
@@ -144,6 +164,13 @@ func parseControl(p []byte) (any, error) {
 			return controlHello{role}, nil
 		}
 		return controlRole{role}, nil
+	case typeBeside:
+		return controlBeside{attempt: v, message: string(s)}, nil
+	case typeRoam:
+		if v != 0 || !s.Empty() {
+			return nil, fmt.Errorf("%w of type %d", errMalformed, kind)
+		}
+		return controlRoam{}, nil
 	case typeGoodbye:
 		var status uint32
 		var text cryptobyte.String

@@ -13,6 +13,7 @@ func TestControlRoundTrip(t *testing.T) {
 		controlHello{keys.RoleView},
 		controlRole{keys.RoleType},
 		controlRole{keys.RoleView},
+		controlRoam{},
 		Goodbye{Reason: ReasonEnded, Status: 137},
 		Goodbye{Reason: ReasonFailed, Status: -1, Text: "no luck"},
 	} {
@@ -54,6 +55,8 @@ func TestInfoRoundTrip(t *testing.T) {
 func FuzzControl(f *testing.F) {
 	f.Add(appendControl(nil, controlHello{keys.RoleView}))
 	f.Add(appendControl(nil, controlHistory{true, "lines"}))
+	f.Add(appendControl(nil, controlBeside{7, "message"}))
+	f.Add(appendControl(nil, controlRoam{}))
 	f.Add(appendControl(nil, Goodbye{Reason: ReasonEnded, Status: 1, Text: "x"}))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		m, err := parseControl(p)

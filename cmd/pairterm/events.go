@@ -21,6 +21,8 @@ func describeEvent(e peer.Event) string {
 		return fmt.Sprintf("%s lost the connection", e.Guest.Name())
 	case peer.Returned:
 		return fmt.Sprintf("%s is back, %s", e.Guest.Name(), describePath(e.Guest.Path))
+	case peer.Moved:
+		return fmt.Sprintf("%s is now %s", e.Guest.Name(), describePath(e.Guest.Path))
 	case peer.Left:
 		if e.Reason == peer.ReasonLeft && e.Text == "" {
 			return fmt.Sprintf("%s left", e.Guest.Name())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -61,6 +62,9 @@ type joining struct {
 	guest   *peer.Guest[*screen.Snapshot]
 	painter *term.Painter
 	portmap *portmap.Client // nil for no port mappings
+
+	mu   sync.Mutex
+	path link.PathInfo // guarded by mu; the one that was told of last
 }
 
 // repaint draws the terminal anew.
@@ -161,7 +165,9 @@ func (j *joining) connect(ctx context.Context) error {
 	if host.Key != nil {
 		name += ", " + keys.Describe(host.Key, host.Comment)
 	}
-	how := describePath(j.guest.Status().Path)
+	path := j.guest.Status().Path
+	j.newPath(path)
+	how := describePath(path)
 	j.ui.infof("joined %s to %s: %s", name, j.guest.Role(), how)
 	if l := j.opts.leader; l != 0 {
 		j.ui.infof("%s and then d leaves", l.Text())
@@ -272,8 +278,22 @@ func (j *joining) followWindow(ctx context.Context) error {
 	}
 }
 
-// showStatus shows the state of the connection when there is trouble.
+// newPath notes the path in use, and reports whether it is another way than the one
+// before.
+func (j *joining) newPath(p link.PathInfo) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	before := j.path
+	j.path = p
+	return before.Network != "" && (p.Network != before.Network || p.Remote != before.Remote || p.Relayed() != before.Relayed())
+}
+
+// showStatus shows the state of the connection when there is trouble, and for a moment
+// when there is another path.
 func (j *joining) showStatus(s peer.Status) {
+	if s.Linked && j.newPath(s.Path) && !j.opts.quiet {
+		j.painter.Notice("pairterm: now " + describePath(s.Path))
+	}
 	switch {
 	case s.Retry != nil:
 		j.painter.Status(fmt.Sprintf("no connection, trying again; %s d leaves (%s)", j.opts.leader.Text(), brief(s.Retry)))

@@ -1,0 +1,125 @@
+package peer_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pion/transport/v2"
+	"github.com/pion/transport/v2/stdnet"
+
+	"github.com/pairterm/pairterm/keys"
+	"github.com/pairterm/pairterm/peer"
+	"github.com/pairterm/pairterm/peer/link"
+)
+
+// firewall is the machine's network, from which no UDP leaves while it is closed.
+type firewall struct {
+	*stdnet.Net
+	closed atomic.Bool
+}
+
+func newFirewall(t *testing.T) *firewall {
+	t.Helper()
+	n, err := stdnet.NewNet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &firewall{Net: n}
+}
+
+func (f *firewall) ListenUDP(network string, laddr *net.UDPAddr) (transport.UDPConn, error) {
+	c, err := f.Net.ListenUDP(network, laddr)
+	if err != nil {
+		return nil, err
+	}
+	return &firewalled{c, f}, nil
+}
+
+type firewalled struct {
+	transport.UDPConn
+	firewall *firewall
+}
+
+func (c *firewalled) WriteTo(b []byte, to net.Addr) (int, error) {
+	if c.firewall.closed.Load() {
+		return len(b), nil
+	}
+	return c.UDPConn.WriteTo(b, to)
+}
+
+// newBlockedGuest is a guest behind a firewall, which lets nothing but TCP through while
+// it is closed.
+func (n *network) newBlockedGuest(id keys.Identity, f *firewall) *guest {
+	g := &guest{page: newPage(), end: make(chan struct{}), history: make(chan string, 1)}
+	g.Guest = peer.NewGuest(peer.GuestConfig[string]{
+		Ticket: n.ticket, Identities: []keys.Identity{id}, Sink: g.page,
+		OnHistory: func(p []byte) { g.history <- string(p) },
+		Link:      link.Config{Loopback: link.LoopbackOnly, TCP: true, Net: f},
+	})
+	return g
+}
+
+// TestMoves has a guest join over TCP, because UDP is blocked, and move to UDP when that
+// passes; the host and the signaling server do nothing for it. Text and keys go on all
+// the time.
+func TestMoves(t *testing.T) {
+	f := newFirewall(t)
+	f.closed.Store(true)
+	hostNet := newFirewall(t)
+	hostNet.closed.Store(true)
+	n := newNetworkWith(t, link.Config{Loopback: link.LoopbackOnly, TCP: true, Net: hostNet})
+	id := newIdentity(t, "alice")
+	n.allow(id, keys.RoleType)
+	g := n.newBlockedGuest(id, f)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := g.Connect(ctx); err != nil {
+		t.Fatal(err)
+	}
+	rctx, stop := context.WithCancel(context.Background())
+	go func() {
+		defer close(g.end)
+		g.bye, g.err = g.Run(rctx)
+	}()
+	t.Cleanup(func() { stop(); <-g.end })
+	if p := g.Status().Path; !p.TCP() {
+		t.Fatalf("joined over %v", p)
+	}
+	n.web.CloseClientConnections()
+	n.server.Shutdown(context.Background())
+	n.until("the guest to be known", func() bool { return len(n.host.Guests()) == 1 && n.host.Guests()[0].Linked })
+
+	f.closed.Store(false)
+	hostNet.closed.Store(false)
+	var text, typed strings.Builder
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for i := 0; !saw[peer.Moved](n) || i%50 != 0; i++ {
+		if i > 8000 {
+			t.Fatalf("still %v", g.Status().Path)
+		}
+		fmt.Fprintf(&text, "text%d ", i)
+		fmt.Fprintf(n.source, "text%d ", i)
+		fmt.Fprintf(&typed, "key%d ", i)
+		if _, err := g.SendKeys(ctx, fmt.Appendf(nil, "key%d ", i)); err != nil {
+			t.Fatal(err)
+		}
+		<-tick.C
+	}
+	n.until("all of the text and the keys", func() bool {
+		return g.page.Mark() == text.String() && n.typist(0).keys() == typed.String()
+	})
+	for who, p := range map[string]link.PathInfo{"guest": g.Status().Path, "host": n.host.Guests()[0].Path} {
+		if p.TCP() {
+			t.Errorf("the %s is still at %v", who, p)
+		}
+	}
+	if saw[peer.Lost](n) || saw[peer.Returned](n) {
+		t.Error("the link was lost")
+	}
+}
