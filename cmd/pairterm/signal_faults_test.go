@@ -157,10 +157,10 @@ func TestSignalRestartsUnderLoad(t *testing.T) {
 	progress := make(chan struct{}, 1)
 	for i := range 6 {
 		// Each has an address of its own, and with it limits of its own.
-		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i))}}
+		opts := &signal.Options{DialContext: dialTo(l.Addr().String(), 127, 0, 1, byte(i))}
 		guests.Go(func() {
 			for n := i; ctx.Err() == nil; n++ {
-				c, _, err := signal.Dial(ctx, url, rooms[n%len(rooms)], &signal.Options{DialContext: from.DialContext})
+				c, _, err := signal.Dial(ctx, url, rooms[n%len(rooms)], opts)
 				if err == nil {
 					_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 					err = echoes(c, c)
@@ -241,11 +241,7 @@ func TestSignalCertificatesSwap(t *testing.T) {
 	defer cancel()
 	progress := make(chan struct{})
 	for i := range 4 {
-		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i))}}
-		opts := &signal.Options{
-			TLS:         &tls.Config{RootCAs: roots},
-			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) { return from.DialContext(ctx, network, addr) },
-		}
+		opts := &signal.Options{TLS: &tls.Config{RootCAs: roots}, DialContext: dialTo(addr, 127, 0, 1, byte(i))}
 		guests.Go(func() {
 			for ctx.Err() == nil {
 				err := setup(ctx, url, opts)

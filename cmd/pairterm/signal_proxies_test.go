@@ -162,6 +162,18 @@ func localhostCertificate(t *testing.T) (cert, key string, roots *x509.CertPool)
 	return cert, key, roots
 }
 
+// dialTo dials the address, whatever it is asked to, from the IPv4 address, if one
+// is given.
+func dialTo(addr string, from ...byte) func(ctx context.Context, network, _ string) (net.Conn, error) {
+	var d net.Dialer
+	if len(from) > 0 {
+		d.LocalAddr = &net.TCPAddr{IP: from}
+	}
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return d.DialContext(ctx, network, addr)
+	}
+}
+
 // The configurations that we ship for proxies, tried: hosts and guests meet
 // through them, the server sees where clients come from and believes nothing that
 // they say about it, and the page for people names the proxy.
@@ -176,10 +188,7 @@ func TestSignalBehindProxies(t *testing.T) {
 				"--name", "localhost", "--trusted-proxy", "127.0.0.1", "--open")
 			addr := p.start(t, server.says(`signaling on (127[0-9.:]+)`)[1], cert, key)
 			_, port, _ := net.SplitHostPort(addr)
-			from := func(ctx context.Context, network, _ string) (net.Conn, error) {
-				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}}
-				return d.DialContext(ctx, network, addr)
-			}
+			from := dialTo(addr, 127, 0, 0, 9)
 			opts := &signal.Options{TLS: &tls.Config{RootCAs: roots}, DialContext: from}
 			url := "wss://localhost:" + port
 

@@ -4,97 +4,31 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"io"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/letsencrypt/pebble/v2/ca"
-	"github.com/letsencrypt/pebble/v2/db"
-	"github.com/letsencrypt/pebble/v2/va"
-	"github.com/letsencrypt/pebble/v2/wfe"
-	"github.com/miekg/dns"
 	"go.uber.org/goleak"
 
 	"github.com/pairterm/pairterm/signal/server/certs"
+	"github.com/pairterm/pairterm/signal/server/certs/acmetest"
 )
 
 func TestMain(m *testing.M) {
-	// Pebble, the CA of the tests, has no way to stop its validation authority.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/letsencrypt/pebble/v2/va.VAImpl.processTasks"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(acmetest.Leak))
 }
 
 const (
 	domain   = "signal.example.test"
-	eabKeyID = "kid-1"
-	validFor = time.Minute // of the CA's certificates
+	validFor = acmetest.ValidFor
 )
-
-var eabKey = []byte("a key of thirty-two bytes, given")
-
-// authority is a CA that resolves every name to this machine.
-type authority struct {
-	directory string
-	transport http.RoundTripper
-	roots     *x509.CertPool
-}
-
-func newAuthority(t *testing.T, httpPort, tlsPort int) *authority {
-	t.Helper()
-	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
-	quiet := log.New(io.Discard, "", 0)
-	store := db.NewMemoryStore()
-	if err := store.AddExternalAccountKeyByID(eabKeyID, base64.RawURLEncoding.EncodeToString(eabKey)); err != nil {
-		t.Fatal(err)
-	}
-	issuer := ca.New(quiet, store, "", "ecdsa", 0, 1, map[string]ca.Profile{
-		"default": {Description: "short", ValidityPeriod: uint64(validFor / time.Second)},
-	})
-	validation := va.New(quiet, httpPort, tlsPort, false, resolver(t), store)
-	front := wfe.New(quiet, store, validation, issuer, nil, false, true, 1, 1)
-	web := httptest.NewTLSServer(front.Handler())
-	t.Cleanup(web.Close)
-	pool := x509.NewCertPool()
-	pool.AddCert(issuer.GetRootCert(0).Cert)
-	return &authority{directory: web.URL + wfe.DirectoryPath, transport: web.Client().Transport, roots: pool}
-}
-
-// resolver is a DNS server that knows one address.
-func resolver(t *testing.T) string {
-	t.Helper()
-	l := listen(t)
-	started := make(chan struct{})
-	s := &dns.Server{
-		Listener:          l,
-		NotifyStartedFunc: func() { close(started) },
-		Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
-			m := new(dns.Msg).SetReply(r)
-			if r.Question[0].Qtype == dns.TypeA {
-				m.Answer = []dns.RR{&dns.A{
-					Hdr: dns.RR_Header{Name: r.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET},
-					A:   net.IPv4(127, 0, 0, 1),
-				}}
-			}
-			_ = w.WriteMsg(m)
-		}),
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- s.ActivateAndServe() }()
-	<-started
-	t.Cleanup(func() {
-		_ = s.Shutdown()
-		<-ended
-	})
-	return l.Addr().String()
-}
 
 func listen(t *testing.T) net.Listener {
 	t.Helper()
@@ -145,15 +79,15 @@ func obtain(t *testing.T, a *certs.ACME) {
 	}
 }
 
-func (ca *authority) options(t *testing.T) certs.ACMEOptions {
+func options(t *testing.T, ca *acmetest.Authority) certs.ACMEOptions {
 	return certs.ACMEOptions{
 		Domains:   []string{domain},
-		Directory: ca.directory,
+		Directory: ca.Directory,
 		Email:     "admin@example.test",
 		CacheDir:  filepath.Join(t.TempDir(), "acme"),
-		KeyID:     eabKeyID,
-		Key:       eabKey,
-		Transport: ca.transport,
+		KeyID:     acmetest.KeyID,
+		Key:       acmetest.Key,
+		Transport: ca.Transport,
 	}
 }
 
@@ -173,27 +107,27 @@ func handshake(l net.Listener, roots *x509.CertPool, name string) (*x509.Certifi
 func TestACME(t *testing.T) {
 	l, closed := listen(t), listen(t)
 	_ = closed.Close()
-	authority := newAuthority(t, port(closed), port(l))
-	o := authority.options(t)
+	authority := acmetest.New(t, port(closed), port(l))
+	o := options(t, authority)
 	o.RenewBefore = validFor - 2*time.Second
 	a, err := certs.NewACME(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	serve(t, l, http.NotFoundHandler(), a.Config())
-	if _, err := handshake(l, authority.roots, domain); err == nil {
+	if _, err := handshake(l, authority.Roots, domain); err == nil {
 		t.Error("a certificate before one was obtained")
 	}
 	obtain(t, a)
-	first, err := handshake(l, authority.roots, domain)
+	first, err := handshake(l, authority.Roots, domain)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := handshake(l, authority.roots, "other.example.test"); err == nil {
+	if _, err := handshake(l, authority.Roots, "other.example.test"); err == nil {
 		t.Error("a certificate for a name that is not ours")
 	}
 	for deadline := time.Now().Add(validFor); ; {
-		cert, err := handshake(l, authority.roots, domain)
+		cert, err := handshake(l, authority.Roots, domain)
 		if err != nil {
 			t.Fatalf("while renewing: %v", err)
 		}
@@ -219,7 +153,7 @@ func TestACME(t *testing.T) {
 	l2 := listen(t)
 	serve(t, l2, http.NotFoundHandler(), again.Config())
 	obtain(t, again)
-	if _, err := handshake(l2, authority.roots, domain); err != nil {
+	if _, err := handshake(l2, authority.Roots, domain); err != nil {
 		t.Errorf("after a restart: %v", err)
 	}
 }
@@ -228,8 +162,8 @@ func TestACME(t *testing.T) {
 func TestACMEOverHTTP(t *testing.T) {
 	plain, closed := listen(t), listen(t)
 	_ = closed.Close()
-	authority := newAuthority(t, port(plain), port(closed))
-	o := authority.options(t)
+	authority := acmetest.New(t, port(plain), port(closed))
+	o := options(t, authority)
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	a, err := certs.NewACME(o)
 	if err != nil {
@@ -243,7 +177,7 @@ func TestACMEOverHTTP(t *testing.T) {
 	obtain(t, a)
 	l := listen(t)
 	serve(t, l, http.NotFoundHandler(), a.Config())
-	if _, err := handshake(l, authority.roots, domain); err != nil {
+	if _, err := handshake(l, authority.Roots, domain); err != nil {
 		t.Error(err)
 	}
 }
@@ -254,8 +188,8 @@ func TestACMEOverHTTP(t *testing.T) {
 func TestACMEAfterAClockJump(t *testing.T) {
 	l, closed := listen(t), listen(t)
 	_ = closed.Close()
-	authority := newAuthority(t, port(closed), port(l))
-	o := authority.options(t)
+	authority := acmetest.New(t, port(closed), port(l))
+	o := options(t, authority)
 	o.RenewBefore = time.Second
 	var ahead atomic.Int64
 	o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -266,7 +200,7 @@ func TestACMEAfterAClockJump(t *testing.T) {
 	}
 	serve(t, l, http.NotFoundHandler(), a.Config())
 	obtain(t, a)
-	first, err := handshake(l, authority.roots, domain)
+	first, err := handshake(l, authority.Roots, domain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +211,7 @@ func TestACMEAfterAClockJump(t *testing.T) {
 	}
 	ahead.Store(int64(2 * validFor))
 	for deadline := time.Now().Add(validFor / 2); ; {
-		cert, err := handshake(l, authority.roots, domain)
+		cert, err := handshake(l, authority.Roots, domain)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -292,7 +226,7 @@ func TestACMEAfterAClockJump(t *testing.T) {
 
 // A CA that cannot be had does not keep the server from ending.
 func TestACMEEnds(t *testing.T) {
-	o := (&authority{directory: "https://127.0.0.1:1/"}).options(t)
+	o := options(t, &acmetest.Authority{Directory: "https://127.0.0.1:1/"})
 	a, err := certs.NewACME(o)
 	if err != nil {
 		t.Fatal(err)
@@ -307,8 +241,8 @@ func TestACMEEnds(t *testing.T) {
 func TestACMEOptions(t *testing.T) {
 	for name, o := range map[string]certs.ACMEOptions{
 		"no domain":         {},
-		"a key without id":  {Domains: []string{domain}, Key: eabKey},
-		"an id without key": {Domains: []string{domain}, KeyID: eabKeyID},
+		"a key without id":  {Domains: []string{domain}, Key: acmetest.Key},
+		"an id without key": {Domains: []string{domain}, KeyID: acmetest.KeyID},
 	} {
 		if _, err := certs.NewACME(o); err == nil {
 			t.Errorf("%s: no error", name)
