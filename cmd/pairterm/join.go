@@ -31,6 +31,9 @@ func runJoin(ctx context.Context, std stdio, ui *ui, o joinOptions) (err error) 
 	}
 	defer tty.Close()
 	j := &joining{ui: ui, tty: tty, opts: o}
+	if o.trace {
+		j.trace = newTrace()
+	}
 	ctx, release := term.Protect(ctx, tty, j.repaint)
 	defer release()
 	defer func() {
@@ -62,6 +65,7 @@ type joining struct {
 	guest   *peer.Guest[*screen.Snapshot]
 	painter *term.Painter
 	portmap *portmap.Client // nil for no port mappings
+	trace   *trace          // nil unless it was asked for
 
 	mu   sync.Mutex
 	path link.PathInfo // guarded by mu; the one that was told of last
@@ -88,7 +92,7 @@ func (j *joining) prepare(ctx context.Context, log *slog.Logger) error {
 	}
 	j.painter = term.NewPainter(j.tty)
 	cfg := j.opts.paths.config()
-	cfg.Logger = log
+	cfg.Logger = j.trace.over(log)
 	if isLoopback(j.opts.ticket.Signal[0]) {
 		cfg.Loopback = link.LoopbackAlways
 	}
@@ -157,6 +161,7 @@ func loadHostKeys(ctx context.Context, ui *ui, spec string) (*keys.List, error) 
 func (j *joining) connect(ctx context.Context) error {
 	err := j.guest.Connect(ctx)
 	j.ui.done()
+	j.trace.printTo(j.ui)
 	if err != nil {
 		return err
 	}
@@ -225,6 +230,7 @@ func (j *joining) attend(ctx context.Context) error {
 	})
 	err := g.Wait()
 	j.tty.Restore()
+	j.trace.printTo(j.ui)
 	if n := j.guest.Undelivered(); n > 0 && bye.Reason != peer.ReasonEnded {
 		j.ui.warnf("the last %d bytes that you typed did not arrive", n)
 	}

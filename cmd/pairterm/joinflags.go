@@ -25,6 +25,7 @@ status is the shared shell's.`,
 			&cli.BoolFlag{Name: "wait", Usage: "wait until the host is there"},
 			&cli.StringFlag{Name: "escape", Value: term.DefaultLeader.String(), Usage: "the leader `KEY`, for example ctrl-a, or none"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "do not tell in the terminal how it is connected"},
+			&cli.BoolFlag{Name: "trace", Usage: "tell how the direct path was looked for: pairs of addresses, and their fate"},
 			&cli.StringFlag{Name: "log", Usage: "write a log to `FILE`"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "tell and log more"},
 		}, pathFlags()...),
@@ -61,6 +62,7 @@ status is the shared shell's.`,
 				wait:     c.Bool("wait"),
 				leader:   leader,
 				quiet:    c.Bool("quiet"),
+				trace:    c.Bool("trace"),
 				paths:    paths,
 				log:      c.String("log"),
 				verbose:  c.Bool("verbose"),
@@ -78,6 +80,7 @@ type joinOptions struct {
 	wait     bool
 	leader   term.Leader
 	quiet    bool
+	trace    bool
 	paths    pathOptions
 	log      string
 	verbose  bool

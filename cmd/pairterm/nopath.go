@@ -246,11 +246,12 @@ func (n noPath) hints() []string {
 			first = fmt.Sprintf("the %s is to turn on IPv6 in its network, in the router's settings; you have it", n.other())
 		}
 	case remedyMapping:
-		first = "turn on UPnP or NAT-PMP in your router's settings and start again: pairterm host"
 		if !here {
-			first = "the host is to turn on UPnP or NAT-PMP in its router's settings and start again: pairterm host"
+			return []string{"the host is to turn on UPnP or NAT-PMP in its router's settings and start again: pairterm host",
+				"or to forward UDP port 40000 there to its machine: " + forwardCommand}
 		}
-		return []string{first, "or to forward UDP port 40000 there to the host's machine: " + forwardCommand}
+		return []string{"turn on UPnP or NAT-PMP in your router's settings and start again: pairterm host",
+			"or forward UDP port 40000 there to this machine: " + forwardCommand}
 	case remedyForward:
 		first = "forward UDP port 40000 to this machine, in the router's or firewall's settings, and start again: " + forwardCommand
 		if !here {

@@ -50,6 +50,7 @@ func (s *setup) gather(ctx context.Context) {
 			s.link.log.Debug("STUN", "server", m.Server, "err", m.Err)
 			return
 		}
+		s.link.log.Debug("STUN", "server", m.Server, "mapped", m.Mapped, "rtt", m.RTT)
 		s.found(newCandidate(CandidateSrflx, CandidateUDP, m.Mapped, rank))
 		rank++
 	})

@@ -1,10 +1,14 @@
 package link_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
+	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -274,5 +278,39 @@ func TestUnknownMessages(t *testing.T) {
 		if !errors.Is(accepted, tt.want) {
 			t.Errorf("%d unknown messages: %v", tt.copies, accepted)
 		}
+	}
+}
+
+// The log tells of every pair that was tried, once, and what became of it.
+func TestPairsInLog(t *testing.T) {
+	for _, tt := range []struct {
+		nat         *vnet.NATType
+		fates, deny []string
+	}{
+		{&coneNAT, []string{"link is up", `udp4 10.0.0.2:\d+ \(host\) to 1.2.2.2:\d+ \((srflx|prflx)\): in use, \d+ datagrams sent, \d+ received, round trip 1\d\d`}, nil},
+		{&symmetricNAT, []string{"no link.*no direct path", `udp4 10.0.0.2:\d+ \(host\) to 192.168.0.2:\d+ \(host\): no answer, \d+ datagrams sent, 0 received`,
+			`udp4 10.0.0.2:\d+ \(host\) to 1.2.2.2:\d+ \(srflx\): no answer`}, []string{"in use"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWAN(t, 50*time.Millisecond, tt.nat)
+			var log bytes.Buffer
+			guest := newTransport(t, link.Config{STUN: []string{stunAddr}, Net: w.guest,
+				Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+			host := newTransport(t, link.Config{STUN: []string{stunAddr}, Net: w.host})
+			a, b := newSignalers()
+			_, _, _ = connectOver(t, guest, host, a, b)
+			_ = guest.Close()
+			synctest.Wait() // pion has some last words
+			for _, want := range tt.fates {
+				if n := len(regexp.MustCompile(want).FindAllString(log.String(), -1)); n != 1 {
+					t.Errorf("%d times %q in\n%s", n, want, log.String())
+				}
+			}
+			for _, no := range tt.deny {
+				if strings.Contains(log.String(), no) {
+					t.Errorf("%q in\n%s", no, log.String())
+				}
+			}
+		})
 	}
 }

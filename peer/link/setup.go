@@ -98,7 +98,7 @@ func (t *Transport) newLink(m *mux, tcp *tcpMux, p plan) (*Link, error) {
 	dialed := p.dialed
 	l := &Link{
 		transport:   t,
-		log:         t.log,
+		log:         t.log.With("link", t.numbered.Add(1)),
 		dialed:      dialed,
 		mux:         m,
 		tcp:         tcp,
@@ -188,7 +188,14 @@ func (s *setup) run(ctx context.Context) error {
 	if s.link.dialed {
 		wg.Go(func() { s.hasten(sctx) })
 	}
-	return s.wait(ctx)
+	err := s.wait(ctx)
+	if err != nil {
+		s.link.log.Debug("no link", "err", err)
+	} else {
+		s.link.log.Debug("link is up", "path", s.link.Path())
+	}
+	s.link.logPairs()
+	return err
 }
 
 func (s *setup) wait(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/transport/v2"
@@ -110,6 +111,7 @@ type Transport struct {
 	net      *network
 	stun     []string
 	counters muxCounters
+	numbered atomic.Int32  // links, for the log
 	pending  chan struct{} // has a slot for each link being accepted
 
 	running sync.WaitGroup  // links, from their making until they are torn down; discoveries
