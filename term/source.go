@@ -13,10 +13,11 @@ const (
 	backlogSize = 1 << 20
 
 	// feedAt is how far behind, in bytes, the model is before it is fed while
-	// more output comes, and feedAfter how long it waits for so much. To wake
-	// it for every read would cost more than the model itself does. Whoever
-	// asks for its state brings it up to date.
-	feedAt    = 512 << 10
+	// more output comes, and feedAfter how long none must have come before it is
+	// fed with less. To wake it for every read would cost more than the model
+	// itself does, and of much output it can skip most. Whoever asks for its state
+	// brings it up to date.
+	feedAt    = 768 << 10
 	feedAfter = 20 * time.Millisecond
 
 	// modelChunk is how much the model takes at once, in bytes: so long, some
@@ -198,7 +199,12 @@ func (s *source) feed() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for range s.grown {
-		if n, ended := s.lag(); n < feedAt && !ended && s.after > 0 {
+		for was := uint64(0); s.after > 0; {
+			n, ended := s.lag()
+			if n == was || n >= feedAt || ended {
+				break
+			}
+			was = n
 			timer.Reset(s.after)
 			select {
 			case <-timer.C:
