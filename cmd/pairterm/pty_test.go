@@ -209,6 +209,11 @@ func startTerminal(ts *testscript.TestScript, args []string) (*terminal, error) 
 			cmd.Env = append(cmd.Env, kv+"="+v)
 		}
 	}
+	return openTerminal(cmd, cols, rows, cmd.Start)
+}
+
+// openTerminal starts a command, in its own way, on a terminal of its own.
+func openTerminal(cmd *exec.Cmd, cols, rows int, start func() error) (*terminal, error) {
 	master, slave, err := pty.Open()
 	if err != nil {
 		return nil, err
@@ -223,7 +228,7 @@ func startTerminal(ts *testscript.TestScript, args []string) (*terminal, error) 
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := cmd.Start(); err != nil {
+	if err := start(); err != nil {
 		master.Close()
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func (s *setup) gather(ctx context.Context) {
 	mapping.Go(func() { s.forwarded(ctx) })
 	rank := 200 // after those and the mappings, which are there for this very purpose
 	for _, m := range s.link.mux.recent() {
-		s.found(newCandidate(CandidateSrflx, CandidateUDP, m.Mapped, rank))
+		s.outside(m.Mapped, rank)
 		rank++
 	}
 	s.link.mux.mapAll(ctx, t.net.resolve, t.stun, func(m Mapping) {
@@ -51,11 +51,28 @@ func (s *setup) gather(ctx context.Context) {
 			return
 		}
 		s.link.log.Debug("STUN", "server", m.Server, "mapped", m.Mapped, "rtt", m.RTT)
-		s.found(newCandidate(CandidateSrflx, CandidateUDP, m.Mapped, rank))
+		s.outside(m.Mapped, rank)
 		rank++
 	})
 	mapping.Wait()
 	s.out <- EndOfCandidates{} // there is room
+}
+
+// outside offers an address at which a STUN server sees this machine, and ports there that
+// were chosen for links to be accepted on: the router may forward these, whatever ports its
+// NAT gives by itself. Somebody who forwards a port need not know the address.
+func (s *setup) outside(a netip.AddrPort, rank int) {
+	s.found(newCandidate(CandidateSrflx, CandidateUDP, a, rank))
+	cfg := &s.link.transport.cfg
+	if s.link.dialed || !a.Addr().Is4() {
+		return
+	}
+	if cfg.Port != 0 {
+		s.found(newCandidate(CandidateSrflx, CandidateUDP, netip.AddrPortFrom(a.Addr(), uint16(cfg.Port)), rank))
+	}
+	if s.link.tcp != nil && (cfg.Port != 0 || cfg.TCPPort != 0) {
+		s.found(newCandidate(CandidateSrflx, CandidateTCP, netip.AddrPortFrom(a.Addr(), s.link.tcp.port(ipv4)), rank))
+	}
 }
 
 // report tells the peer what the NATs in front of this machine do, for the case that there

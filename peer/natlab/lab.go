@@ -229,7 +229,8 @@ func (l line) down() error { return l.isp.ip("link set " + l.port + " down") }
 
 // Carrier is a provider that has its customers share its address.
 type Carrier struct {
-	isp *isp
+	isp  *isp
+	ipv4 netip.Addr // outside
 }
 
 // Carrier adds a carrier-grade NAT, for Config.Carrier. Of cfg, NAT and Hairpin count,
@@ -255,5 +256,5 @@ func (l *Lab) Carrier(name string, cfg Config) *Carrier {
 	l.check(p.forward())
 	cfg.IPv6 = false // no filter
 	l.check(n.nft(cfg.rules(wan.ipv4, 0)))
-	return &Carrier{p}
+	return &Carrier{p, wan.ipv4}
 }

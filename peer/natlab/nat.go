@@ -45,6 +45,7 @@ type Config struct {
 	NoIPv4  bool // with IPv6: nothing but that
 	PortMap PortMap
 	Carrier *Carrier // the site's provider is a NAT, too
+	LAN     int      // 192.168.LAN.0/24 is its network, as others' may be; 0 picks one of its own
 }
 
 // Machines use the ports from firstPort on, portsEach of them each, so that a NAT that

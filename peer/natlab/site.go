@@ -37,7 +37,10 @@ func (l *Lab) Site(name string, cfg Config) *Site {
 	}
 	s.wan = provider.next(!cfg.NoIPv4, cfg.IPv6)
 	l.sites++
-	s.index = l.sites
+	s.index = cfg.LAN
+	if s.index == 0 {
+		s.index = 100 + l.sites
+	}
 	var err error
 	s.router, err = l.newNode(name + "'s router")
 	l.check(err)
@@ -70,8 +73,14 @@ func (s *Site) lan6(host int) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// PublicIPv4 is the address of the router's outer side.
-func (s *Site) PublicIPv4() netip.Addr { return s.wan.ipv4 }
+// PublicIPv4 is the address that the internet sees the site at; not for Open ones, whose
+// machines each have their own.
+func (s *Site) PublicIPv4() netip.Addr {
+	if s.cfg.Carrier != nil {
+		return s.cfg.Carrier.ipv4
+	}
+	return s.wan.ipv4
+}
 
 // powerUp loads the router's rules and starts its port-mapping daemon.
 func (s *Site) powerUp() error {
