@@ -46,7 +46,9 @@ func TestPingAnswers(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}, 0, signal.ErrShuttingDown},
 		{"a proxy without it", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusBadGateway) }, 0, signal.ErrUnreachable},
-		{"a redirection", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://example.org", http.StatusFound) }, 0, signal.ErrNotASignalServer},
+		{"a redirection", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://example.org", http.StatusFound)
+		}, 0, signal.ErrNotASignalServer},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, err := signal.Ping(testContext(t), answering(t, tt.answer), nil)
