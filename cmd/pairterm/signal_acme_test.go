@@ -16,7 +16,7 @@ import (
 	"testing"
 
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/server/certs/acmetest"
+	"github.com/pairterm/pairterm/signal/acmetest"
 )
 
 // The self-hosting page, followed with a CA and sockets of the test's own: a

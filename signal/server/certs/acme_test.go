@@ -17,8 +17,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/pairterm/pairterm/signal/acmetest"
 	"github.com/pairterm/pairterm/signal/server/certs"
-	"github.com/pairterm/pairterm/signal/server/certs/acmetest"
 )
 
 func TestMain(m *testing.M) {
