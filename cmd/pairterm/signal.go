@@ -155,13 +155,13 @@ func (s *signalServer) serve(ctx context.Context) error {
 	}
 	if l := s.sockets.http; l != nil {
 		g.Go(func() error {
-			return serveHTTP(ctx, netutil.LimitListener(l, httpConnections), s.tls.redirect(), s.log)
+			return s.serveHTTP(ctx, l, s.tls.redirect())
 		})
 	}
 	if l := s.sockets.metrics; l != nil {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", metrics.Handler(s.server, s.stun))
-		g.Go(func() error { return serveHTTP(ctx, netutil.LimitListener(l, httpConnections), mux, s.log) })
+		g.Go(func() error { return s.serveHTTP(ctx, l, mux) })
 	}
 	g.Go(func() error { return s.gate.run(ctx) })
 	g.Go(func() error { return s.tls.run(ctx) })
@@ -315,7 +315,7 @@ var vpnSpace = netip.MustParsePrefix("100.64.0.0/10")
 const httpConnections = 256
 
 // serveHTTP serves what is not signaling, until ctx ends.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+func (s *signalServer) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 	hs := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -323,11 +323,11 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Lo
 		WriteTimeout:      15 * time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    8 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          server.ErrorLog(s.log, s.opts.full),
 	}
 	stop := context.AfterFunc(ctx, func() { _ = hs.Close() })
 	defer stop()
-	if err := hs.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := hs.Serve(netutil.LimitListener(l, httpConnections)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve HTTP on %s: %w", l.Addr(), err)
 	}
 	return nil

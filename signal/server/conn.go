@@ -77,7 +77,7 @@ func (c *conn) upgrade(w http.ResponseWriter, r *http.Request) bool {
 	})
 	if err != nil {
 		c.s.refused[signal.CodeProtocol].Add(1)
-		c.s.log.Debug("upgrade failed", "addr", c.s.shown(c.addr), "err", err)
+		c.s.log.Debug("upgrade failed", "addr", c.s.shown(c.addr), "err", c.s.shownError(err))
 		return false
 	}
 	c.nc = hw.conn

@@ -59,7 +59,7 @@ type host struct {
 func (s *Server) serveHost(c *conn, name string) {
 	h, err := s.registerHost(c, name)
 	if err != nil {
-		s.log.Info("host refused", append(c.attrs(), "why", err)...)
+		s.log.Info("host refused", append(c.attrs(), "why", s.shownError(err))...)
 		c.goodbye(goodbyeFor(err))
 		return
 	}
@@ -71,7 +71,7 @@ func (s *Server) serveHost(c *conn, name string) {
 	if bye := goodbyeFor(err); bye != nil {
 		c.goodbye(bye)
 	}
-	log.Info("host left", "why", err, "after", time.Since(c.since).Round(time.Millisecond))
+	log.Info("host left", "why", s.shownError(err), "after", time.Since(c.since).Round(time.Millisecond))
 }
 
 // refusal is an error whose goodbye a client is told.

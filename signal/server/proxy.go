@@ -84,9 +84,9 @@ func addrOf(a net.Addr) netip.Addr {
 
 // proxyListener reads the PROXY header of connections from trusted proxies.
 type proxyListener struct {
-	net.Listener
-	proxies *Proxies
-	timeout time.Duration // for the header
+	net.Listener // a guardedListener
+	proxies      *Proxies
+	timeout      time.Duration // for the header
 }
 
 // Accept implements [net.Listener]. The header is read later, by whoever
@@ -96,12 +96,12 @@ func (l *proxyListener) Accept() (net.Conn, error) {
 	if err != nil || !l.proxies.trusts(addrOf(c.RemoteAddr())) {
 		return c, err
 	}
-	return &proxyConn{Conn: c, timeout: l.timeout}, nil
+	return &proxyConn{guardedConn: c.(*guardedConn), timeout: l.timeout}, nil
 }
 
 // proxyConn is a connection that begins with a PROXY header.
 type proxyConn struct {
-	net.Conn
+	*guardedConn
 	timeout time.Duration
 
 	once   sync.Once
@@ -114,7 +114,7 @@ func (c *proxyConn) Read(b []byte) (int, error) {
 	if c.once.Do(c.header); c.err != nil {
 		return 0, c.err
 	}
-	return c.Conn.Read(b)
+	return c.guardedConn.Read(b)
 }
 
 // RemoteAddr is the client's address, as the header says. It waits for the
@@ -125,16 +125,19 @@ func (c *proxyConn) RemoteAddr() net.Addr {
 }
 
 func (c *proxyConn) header() {
-	c.remote = c.Conn.RemoteAddr()
-	_ = c.Conn.SetReadDeadline(time.Now().Add(c.timeout))
-	client, err := readProxyHeader(c.Conn)
-	_ = c.Conn.SetReadDeadline(time.Time{})
-	switch {
-	case err != nil:
-		c.err = err
-		_ = c.Conn.Close()
-	case client.IsValid():
+	c.remote = c.guardedConn.RemoteAddr()
+	_ = c.SetReadDeadline(time.Now().Add(c.timeout))
+	client, err := readProxyHeader(c.guardedConn)
+	_ = c.SetReadDeadline(time.Time{})
+	if err == nil && client.IsValid() {
 		c.remote = net.TCPAddrFromAddrPort(client)
+		if a := client.Addr(); !c.g.s.config.Proxies.trusts(a) && !c.count(a) {
+			err = errTooMany
+		}
+	}
+	if err != nil {
+		c.err = err
+		_ = c.Close()
 	}
 }
 
@@ -148,6 +151,9 @@ const (
 	proxyTCP6      = 0x21
 	proxyMax       = 2048 // bytes after the fixed part: addresses, and extensions that are not looked at
 )
+
+// errTooMany is for clients that hold too many connections, or come too often.
+var errTooMany = errors.New("too many connections from its address")
 
 var errProxyHeader = errors.New("no PROXY protocol header, version 2")
 

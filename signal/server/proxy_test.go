@@ -2,9 +2,12 @@ package server_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -155,5 +158,52 @@ func TestProxyProtocolTimeout(t *testing.T) {
 			t.Errorf("%v after %v, want an end after 10s", err, d)
 		}
 		_ = c.Close()
+	})
+}
+
+// Clients behind a proxy that passes on TCP are limited as others are, also
+// those that ask for nothing; and none pays for another.
+func TestProxyProtocolLimitsClients(t *testing.T) {
+	config := server.Config{
+		Proxies: server.Proxies{Trusted: prefixes("192.0.2.200/32"), Protocol: true},
+		Limits:  server.Limits{AddressConnections: 4, Handshake: time.Hour},
+	}
+	inBubble(t, config, func(t *testing.T, n *memnet.Net, _ *testServer) {
+		// open reports whether a connection that has said where it comes from
+		// is left open.
+		open := func(client string) (net.Conn, bool) {
+			c, err := n.DialFrom("192.0.2.200")(t.Context(), "tcp", memAddr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Write(proxyHeader(client)); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			_ = c.SetReadDeadline(time.Now().Add(time.Second))
+			_, err = c.Read(make([]byte, 1))
+			return c, errors.Is(err, os.ErrDeadlineExceeded)
+		}
+		var held []net.Conn
+		for i := range 10 {
+			c, ok := open("198.51.100.1:99")
+			defer func() { _ = c.Close() }()
+			if want := i < 8; ok != want { // twice as many as may become WebSockets
+				t.Errorf("connection %d is left open: %v", i+1, ok)
+			}
+			held = append(held, c)
+		}
+		c, ok := open("198.51.100.2:99")
+		if !ok {
+			t.Error("another client pays for it")
+		}
+		_ = c.Close()
+		_ = held[0].Close()
+		synctest.Wait()
+		if c, ok := open("198.51.100.1:99"); !ok {
+			t.Error("what was given up does not count any more")
+		} else {
+			_ = c.Close()
+		}
 	})
 }

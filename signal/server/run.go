@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -50,7 +50,7 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 		MaxHeaderBytes:    8 << 10,
 		TLSConfig:         s.config.TLS,
 		Protocols:         new(http.Protocols),
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ErrorLog:          ErrorLog(s.log, s.config.FullAddresses),
 	}
 	hs.Protocols.SetHTTP1(true) // an HTTP/2 stream cannot become a WebSocket here
 
@@ -100,7 +100,7 @@ func (s *Server) Run(ctx context.Context, listeners ...net.Listener) error {
 // guard limits connections that have not asked for anything yet.
 type guard struct {
 	s         *Server
-	addresses *ratelimit.Table // of all but trusted proxies
+	addresses *ratelimit.Table // of all but trusted proxies, and of whom they speak for
 	open      sync.WaitGroup   // accepted connections
 
 	mu  sync.Mutex
@@ -141,14 +141,10 @@ func (g *guard) admit(c net.Conn) (net.Conn, bool) {
 	if full {
 		return nil, false
 	}
-	gc := &guardedConn{Conn: c, g: g, release: func() {}}
-	if addr := addrOf(c.RemoteAddr()); !g.s.config.Proxies.trusts(addr) {
-		release, _, v := g.addresses.Acquire(addr, time.Now())
-		if v != ratelimit.VerdictYes {
-			g.leave()
-			return nil, false
-		}
-		gc.release = release
+	gc := &guardedConn{Conn: c, g: g}
+	if addr := addrOf(c.RemoteAddr()); !g.s.config.Proxies.trusts(addr) && !gc.count(addr) {
+		g.leave()
+		return nil, false
 	}
 	g.open.Add(1)
 	return gc, true
@@ -187,18 +183,46 @@ func (l *guardedListener) Accept() (net.Conn, error) {
 
 type guardedConn struct {
 	net.Conn
-	g       *guard
-	release func()
-	once    sync.Once
+	g *guard
+
+	mu      sync.Mutex
+	closed  bool   // guarded by mu
+	release func() // guarded by mu; of the address that it counts for, nil: none
+}
+
+// count has the connection count for an address, once, or reports that it is
+// one too many for that.
+func (c *guardedConn) count(addr netip.Addr) bool {
+	release, _, v := c.g.addresses.Acquire(addr, time.Now())
+	if v != ratelimit.VerdictYes {
+		return false
+	}
+	c.mu.Lock()
+	closed := c.closed
+	if !closed {
+		c.release = release
+	}
+	c.mu.Unlock()
+	if closed {
+		release()
+	}
+	return !closed
 }
 
 // Close implements [net.Conn].
 func (c *guardedConn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(func() {
-		c.release()
-		c.g.leave()
-		c.g.open.Done()
-	})
+	c.mu.Lock()
+	first, release := !c.closed, c.release
+	c.closed = true
+	c.mu.Unlock()
+	if !first {
+		return err
+	}
+	if release != nil {
+		release()
+	}
+	c.g.leave()
+	c.g.open.Done()
 	return err
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -305,22 +304,6 @@ func (s *Server) spread(toOthers bool) time.Duration {
 	clients := max(s.leaving, len(s.conns))
 	s.mu.Unlock()
 	return time.Second + mathrand.N(min(s.limits.Spread, time.Second+time.Duration(clients)*returnEvery))
-}
-
-// shown is an address as the log may have it.
-func (s *Server) shown(a netip.Addr) string {
-	if s.config.FullAddresses || !a.IsValid() {
-		return a.String()
-	}
-	bits := 32
-	if a.Is4() {
-		bits = 16
-	}
-	p, err := a.WithZone("").Prefix(bits)
-	if err != nil {
-		return "?"
-	}
-	return p.String()
 }
 
 func (s *Server) room(r signal.Room) *host {
