@@ -124,8 +124,8 @@ table inet natlab {
 		%s
 	}
 	chain forward { type filter hook forward priority filter;
-		%s
 		jump miniupnpd
+		%s
 	}
 	chain postrouting { type nat hook postrouting priority srcnat;
 		jump postrouting_miniupnpd

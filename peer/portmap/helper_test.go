@@ -22,10 +22,11 @@ const helperEnv = "PAIRTERM_PORTMAP_TEST"
 //	client        has a Client map a UDP and a TCP port and echoes what comes to them
 //	probe         prints Probe's report
 //	PCP …         does with one protocol what it reads: add, check, age, remove
+//	PCP6          the same over IPv6, and prints its own address first
 func helper(role string) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	udp, err := net.ListenUDP("udp4", nil)
+	udp, err := net.ListenUDP("udp", nil)
 	if err != nil {
 		fmt.Println("error", err)
 		return
@@ -82,10 +83,16 @@ func helper(role string) {
 		out, _ := json.Marshal(report)
 		fmt.Println(string(out))
 	default:
-		r, err := findRoute(false)
+		role, six := strings.CutSuffix(role, "6")
+		r, err := findRoute(six)
 		if err != nil {
 			fmt.Println("error", err)
 			return
+		}
+		name := "udp4"
+		if six {
+			name = "udp6"
+			fmt.Println(netip.AddrPortFrom(r.local, udpPort))
 		}
 		for _, o := range (network{}).withDefaults().openers(r) {
 			if o.protocol.String() != role {
@@ -93,7 +100,7 @@ func helper(role string) {
 			}
 			s, err := o.open(ctx)
 			fmt.Println("open", err)
-			want := request{network: "udp4", port: udpPort, nonce: [12]byte{1, 2, 3}}
+			want := request{network: name, port: udpPort, nonce: [12]byte{1, 2, 3}}
 			var g grant
 			for err == nil && input.Scan() {
 				switch strings.TrimSpace(input.Text()) {

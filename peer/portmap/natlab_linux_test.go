@@ -167,6 +167,30 @@ func TestMiniupnpd(t *testing.T) {
 	}
 }
 
+// TestPinhole has the real daemon open an IPv6 firewall.
+func TestPinhole(t *testing.T) {
+	lab := natlab.New(t)
+	site := lab.Site("home", natlab.Config{NAT: natlab.Symmetric, IPv6: true, PortMap: natlab.PCP})
+	a := play(t, site.Machine("host"), "PCP6")
+	own := netip.MustParseAddrPort(a.expect(`(.*)`))
+	a.expect(`open <nil>`)
+	if echoes(t, lab.Server, "udp6", own) {
+		t.Error("there is no firewall")
+	}
+	a.tell("add")
+	a.expect(`add ` + regexp.QuoteMeta(own.String()) + ` 20m0s <nil>`)
+	if !echoes(t, lab.Server, "udp6", own) {
+		t.Error("nothing comes through the pinhole")
+	}
+	a.tell("check")
+	a.expect(`check true <nil>`)
+	a.tell("remove")
+	a.expect(`remove <nil>`)
+	if echoes(t, lab.Server, "udp6", own) {
+		t.Error("the pinhole is still there")
+	}
+}
+
 // TestClientAtMiniupnpd has a Client use whatever the router speaks, for UDP and TCP, and
 // leave nothing behind.
 func TestClientAtMiniupnpd(t *testing.T) {

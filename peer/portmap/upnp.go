@@ -266,9 +266,11 @@ func (s *upnpServer) remove(ctx context.Context, want request, g grant) error {
 // check asks whether the router still has the mapping, and the address.
 func (s *upnpServer) check(ctx context.Context, want request, g grant) (held bool, err error) {
 	values, err := s.call(ctx, "GetSpecificPortMappingEntry", s.entry(want, g.external.Port())...)
+	var code soapError
 	switch {
 	case errors.Is(err, soapNoSuchEntry):
 		return false, nil
+	case errors.As(err, &code): // it does not tell
 	case err != nil:
 		return true, err
 	case values["NewInternalClient"] != s.route.local.String() || values["NewInternalPort"] != strconv.Itoa(int(want.port)):

@@ -86,6 +86,9 @@ func TestUPnP(t *testing.T) {
 				r.mappings["UDP "+fmt.Sprint(g.external.Port())], r.mappings["TCP "+fmt.Sprint(g.external.Port())] = 22, 22
 			})
 			check(false) // it leads elsewhere
+			r.set(func() { r.actions["GetSpecificPortMappingEntry"] = "401" })
+			check(true) // it does not tell
+			r.set(func() { delete(r.actions, "GetSpecificPortMappingEntry") })
 			if err := s.remove(t.Context(), c.want, g); err != nil {
 				t.Error(err)
 			}
