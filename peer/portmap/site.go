@@ -67,7 +67,9 @@ func (s *site) run(ctx context.Context) {
 				}
 			}
 			<-found.done
-			s.client.log.Debug("no port mapping server", "gateway", r.gateway, "err", err, "tried", found.failures())
+			if rctx.Err() == nil {
+				s.client.log.Debug("no port mapping server", "gateway", r.gateway, "err", err, "tried", found.failures())
+			}
 		}
 		if rctx.Err() == nil {
 			pctx, done := context.WithTimeout(rctx, pause)
