@@ -63,6 +63,8 @@ func (d *doctor) start(ctx context.Context) []check {
 	}
 	servers := newPromise[[]serverResult]()
 	host := newPromise[ticketResult]()
+	router := newPromise[routerResult]()
+	go func() { router.keep(d.askRouter(ctx)) }()
 	begin("looking for keys", d.keys)
 	begin("reading lists", d.allowed)
 	begin("looking at the terminal", d.terminal)
@@ -70,7 +72,7 @@ func (d *doctor) start(ctx context.Context) []check {
 		return reportServers(servers.keep(d.askServers(ctx)))
 	})
 	begin("asking STUN servers", func(ctx context.Context) []finding {
-		return d.explore(ctx, servers.wait(), host.wait()).findings()
+		return d.explore(ctx, servers.wait(), host.wait()).findings(router.wait())
 	})
 	begin("looking for the host", func(ctx context.Context) []finding {
 		return host.keep(d.askTicket(ctx)).findings()

@@ -53,25 +53,31 @@ func TestDoctorInNetworks(t *testing.T) {
 
 	type facts struct{ Mapping, Filtering, Hairpin string }
 	patients := []struct {
-		name string
-		cfg  natlab.Config
-		code int
-		nat  facts // over IPv4
-		ipv6 bool
-		who  reach
-		cmd  *exec.Cmd
-		out  bytes.Buffer
+		name   string
+		cfg    natlab.Config
+		code   int
+		nat    facts // over IPv4
+		ipv6   bool
+		mapped bool // by the router
+		who    reach
+		cmd    *exec.Cmd
+		out    bytes.Buffer
 	}{
 		{name: "open", code: 0, nat: facts{"none", "open", "unknown"}, who: reachAll},
 		{name: "full cone", cfg: natlab.Config{NAT: natlab.FullCone}, nat: facts{"endpoint-independent", "open", "no"}, who: reachAll},
 		{name: "cone", cfg: natlab.Config{NAT: natlab.Cone}, nat: facts{"endpoint-independent", "port-dependent", "no"}, who: reachUsual},
 		{name: "symmetric", cfg: natlab.Config{NAT: natlab.Symmetric}, code: 1, nat: facts{"address- and port-dependent", "port-dependent", "unknown"}, who: reachOpen},
 		{name: "symmetric with IPv6", cfg: natlab.Config{NAT: natlab.Symmetric, IPv6: true}, code: 1, nat: facts{"address- and port-dependent", "port-dependent", "unknown"}, ipv6: true, who: reachOpen},
+		{name: "symmetric, and a router that maps ports", cfg: natlab.Config{NAT: natlab.Symmetric, PortMap: natlab.UPnP | natlab.NATPMP | natlab.PCP},
+			nat: facts{"address- and port-dependent", "port-dependent", "unknown"}, who: reachAll, mapped: true},
 		{name: "IPv6 only", cfg: natlab.Config{IPv6: true, NoIPv4: true}, ipv6: true, who: reachIPv6},
 		{name: "no UDP", cfg: natlab.Config{NAT: natlab.Cone, NoUDP: true}, code: 2, who: reachLocal},
 	}
 	for i := range patients {
 		p := &patients[i]
+		if _, err := exec.LookPath("miniupnpd"); err != nil && p.mapped {
+			continue
+		}
 		m := lab.Site(p.name, p.cfg).Machine(p.name)
 		p.cmd = at("doctor", "--json", "--signal", "ws://"+address)
 		p.cmd.Stdout = &p.out
@@ -82,6 +88,9 @@ func TestDoctorInNetworks(t *testing.T) {
 	for i := range patients {
 		p := &patients[i]
 		t.Run(p.name, func(t *testing.T) {
+			if p.cmd == nil {
+				t.Skip("miniupnpd is not installed")
+			}
 			if err := p.cmd.Wait(); err != nil && p.code == 0 {
 				t.Error(err)
 			}
@@ -94,6 +103,7 @@ func TestDoctorInNetworks(t *testing.T) {
 					Facts                struct {
 						facts
 						Answered bool
+						Mapped   bool
 						Reach    reach
 					}
 				}
@@ -110,6 +120,10 @@ func TestDoctorInNetworks(t *testing.T) {
 				case "ipv6":
 					if f.Facts.Answered != p.ipv6 {
 						t.Errorf("IPv6: %v", f.Facts.Answered)
+					}
+				case "portmap":
+					if f.Facts.Mapped != p.mapped {
+						t.Errorf("a port was mapped: %v", f.Facts.Mapped)
 					}
 				case "guests":
 					if f.Facts.Reach != p.who {

@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pairterm/pairterm/peer/link"
+	"github.com/pairterm/pairterm/peer/portmap"
 )
 
 // What doctor makes of networks as they are met with.
@@ -63,7 +65,7 @@ func TestDoctorNetworks(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := routeResult{servers: []string{"signal.example.org:3478"}, nat: tt.nat}
-			found := r.findings()[1:] // the first one is about the servers
+			found := r.findings(routerResult{})[1:] // the first one is about the servers
 			if len(found) != len(tt.want) {
 				t.Fatalf("%d findings, want %d: %+v", len(found), len(tt.want), found)
 			}
@@ -77,6 +79,49 @@ func TestDoctorNetworks(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestDoctorRouter(t *testing.T) {
+	inner, outer := netip.MustParseAddrPort("100.64.0.9:4000"), netip.MustParseAddrPort("198.51.100.7:4000")
+	spoken := func(p portmap.Protocol, external netip.AddrPort, err error) portmap.Service {
+		return portmap.Service{Protocol: p, Network: "udp4", Spoken: true, External: external, Err: err, Detail: "MiniUPnPd\x1b[2J"}
+	}
+	silent := portmap.Service{Protocol: portmap.PCP, Network: "udp4", Err: errors.New("no answer")}
+	behind := link.NAT{Mapping: link.MappingEndpointIndependent}
+	for _, tt := range []struct {
+		name   string
+		router routerResult
+		nat    link.NAT
+		useful bool
+		want   string
+	}{
+		{"not asked", routerResult{}, behind, false, ""},
+		{"no router", routerResult{asked: true, err: errors.New("no gateway")}, behind, false, "note no router to ask"},
+		{"silence", routerResult{asked: true, report: portmap.Report{Services: []portmap.Service{silent}}}, behind, false,
+			"note the router speaks none of PCP, NAT-PMP and UPnP"},
+		{"silence without a NAT", routerResult{asked: true, report: portmap.Report{Services: []portmap.Service{silent}}}, link.NAT{Mapping: link.MappingNone}, false,
+			"note no router maps ports, and without a NAT none need be mapped"},
+		{"two that work", routerResult{asked: true, report: portmap.Report{Services: []portmap.Service{silent, spoken(portmap.NATPMP, outer, nil), spoken(portmap.UPnP, outer, nil)}}}, behind, true,
+			"ok the router maps ports by NAT-PMP, UPnP, at 198.51.100.7 (MiniUPnPd"},
+		{"one that refuses", routerResult{asked: true, report: portmap.Report{Services: []portmap.Service{spoken(portmap.UPnP, netip.AddrPort{}, errors.New("not authorised"))}}}, behind, false,
+			"warning the router speaks UPnP, and maps no port: not authorised"},
+		{"another NAT", routerResult{asked: true, report: portmap.Report{Services: []portmap.Service{spoken(portmap.PCP, inner, nil)}}}, behind, false,
+			"warning the router maps ports by PCP, but there is another NAT in front of it: its outer address is 100.64.0.9"},
+	} {
+		got := ""
+		for _, f := range tt.router.findings(tt.nat) {
+			got = f.Verdict.String() + " " + f.Text
+			if f.Verdict >= verdictWarning && f.Hint == "" {
+				t.Errorf("%s: no hint", tt.name)
+			}
+		}
+		if !strings.HasPrefix(got, tt.want) || tt.want == "" && got != "" || strings.Contains(got, "\x1b") {
+			t.Errorf("%s:\n%q\nwant\n%q", tt.name, got, tt.want)
+		}
+		if tt.router.useful() != tt.useful {
+			t.Errorf("%s: useful %v", tt.name, tt.router.useful())
+		}
 	}
 }
 

@@ -14,13 +14,15 @@ func doctorCommand(std stdio, ui *ui) *cli.Command {
   pairterm doctor TICKET                           and whether that ticket's host is there
 
 It looks at keys, lists, the terminal, the signaling server, and at what routers
-and firewalls do with direct paths; it changes nothing, and no host notices. What
+and firewalls do with direct paths. A router that maps ports is asked for one, for
+a moment; beside that nothing is changed, and no host notices. What
 [host] says in the configuration file counts, as for host itself. The exit status
 is 0 when all is well, 1 for warnings, 2 for problems.`,
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "signal", Aliases: []string{"s"}, Usage: "examine the signaling server `URL` (repeatable)"},
 			&cli.StringSliceFlag{Name: "stun", Usage: "ask the STUN server `HOST:PORT` instead of the signaling server's (repeatable)"},
 			&cli.IntFlag{Name: "port", Usage: "the UDP `PORT` that host is to use"},
+			&cli.BoolFlag{Name: "no-portmap", Usage: "do not ask the router to forward a port"},
 			&cli.StringFlag{Name: "identity", Aliases: []string{"i"}, Usage: "examine the SSH key in `FILE`, and no other"},
 			&cli.StringSliceFlag{Name: "allow", Aliases: []string{"a"}, Usage: "examine the list `WHO`, as of host --allow (repeatable)"},
 			&cli.StringSliceFlag{Name: "view", Usage: "examine the list `WHO`, as of host --view (repeatable)"},
@@ -37,6 +39,7 @@ is 0 when all is well, 1 for warnings, 2 for problems.`,
 				signal:    splitWords(c.StringSlice("signal")),
 				stun:      splitWords(c.StringSlice("stun")),
 				port:      c.Int("port"),
+				noPortmap: c.Bool("no-portmap"),
 				identity:  c.String("identity"),
 				allow:     splitLines(c.StringSlice("allow")),
 				view:      splitLines(c.StringSlice("view")),
@@ -53,6 +56,7 @@ type doctorOptions struct {
 	ticket               string // or the name of a saved one
 	signal, stun         []string
 	port                 int
+	noPortmap            bool
 	identity             string
 	allow, view          []string
 	githubURL, gitlabURL string

@@ -264,14 +264,15 @@ func (d *doctor) explore(ctx context.Context, servers []serverResult, host ticke
 	return r
 }
 
-func (r routeResult) findings() []finding {
+// findings tells about the ways, given what the router does.
+func (r routeResult) findings(router routerResult) []finding {
 	if r.err != nil {
 		return []finding{{Check: "udp", Verdict: verdictProblem, Text: brief(r.err), Hint: "another program may use the port: choose another with --port"}}
 	}
 	if len(r.servers) == 0 {
 		f := finding{Check: "udp", Verdict: verdictNote, Text: "not tested, for want of a STUN server: what routers and firewalls do is not known",
 			Hint: "name a signaling server, which answers STUN too: pairterm doctor --signal wss://signal.example.org"}
-		return []finding{f, ipv6Finding(r.nat.V6), reachFinding(r.nat)}
+		return slices.Concat([]finding{f, ipv6Finding(r.nat.V6)}, router.findings(r.nat.V4), []finding{reachFinding(r.nat)})
 	}
 	out := []finding{r.udp()}
 	switch ext := r.nat.V4.External.Addr(); {
@@ -281,9 +282,14 @@ func (r routeResult) findings() []finding {
 		out = append(out, finding{Check: "nat", Verdict: verdictNote, Text: "not tested: the STUN server is in this network, and sees this machine as " + ext.String(),
 			Facts: natFacts(r.nat.V4)})
 	case r.nat.V4.Answered:
-		out = append(out, natFinding(r.nat.V4))
+		out = append(out, natFinding(r.nat.V4, router.useful()))
 	}
-	return append(out, ipv6Finding(r.nat.V6), reachFinding(r.nat))
+	if router.useful() {
+		r.nat.PortMapping = link.PortMappingMade
+	}
+	out = append(out, ipv6Finding(r.nat.V6))
+	out = append(out, router.findings(r.nat.V4)...)
+	return append(out, reachFinding(r.nat))
 }
 
 // udp tells whether UDP gets out and answers get in.
@@ -312,8 +318,9 @@ func (r routeResult) udp() finding {
 	return f
 }
 
-// natFinding tells what kind of NAT there is over IPv4.
-func natFinding(n link.NAT) finding {
+// natFinding tells what kind of NAT there is over IPv4, which is no trouble where the router
+// maps ports.
+func natFinding(n link.NAT, mapped bool) finding {
 	f := finding{Check: "nat", Facts: natFacts(n)}
 	outside := ""
 	if n.External.IsValid() {
@@ -336,6 +343,10 @@ func natFinding(n link.NAT) finding {
 		}
 	default:
 		f.Verdict, f.Text = verdictNote, "one of which the kind is not known: that takes a STUN server with two ports"+outside
+	}
+	if mapped && f.Verdict > verdictNote {
+		f.Verdict, f.Hint = verdictNote, ""
+		f.Text += "; no matter, since the router maps ports"
 	}
 	f.Text += fmt.Sprintf(" (mapping: %v, filtering: %v, hairpin: %v)", n.Mapping, n.Filtering, n.Hairpin)
 	return f

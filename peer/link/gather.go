@@ -82,6 +82,25 @@ func (s *setup) report(ctx context.Context) {
 	if err != nil {
 		return // the link is up, or the search is over
 	}
+	s.tell(r)
+	// A router that maps no ports is known by its silence, which takes longer.
+	for {
+		_, all, changed := s.link.mux.forwards.known()
+		if all {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+	if now, _ := s.link.transport.LastNAT(); now.PortMapping != r.PortMapping {
+		s.tell(now)
+	}
+}
+
+func (s *setup) tell(r NATReport) {
 	s.mu.Lock()
 	s.localNAT = &r
 	s.mu.Unlock()

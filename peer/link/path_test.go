@@ -80,7 +80,7 @@ func TestNoPath(t *testing.T) {
 				if !errors.As(err, &pe) || !errors.Is(err, link.ErrNoPath) || errors.Is(err, context.DeadlineExceeded) != (ended == "context") {
 					t.Fatalf("%v", err)
 				}
-				if len(pe.Local) == 0 || len(pe.Tried) == 0 || pe.Refused == 0 || pe.Elapsed < 900*time.Millisecond {
+				if len(pe.Local) == 0 || len(pe.Tried) == 0 || pe.Refused == 0 || pe.Elapsed <= 0 {
 					t.Errorf("%+v", pe)
 				}
 				for _, tried := range pe.Tried {

@@ -80,7 +80,7 @@ func (t *Transport) connect(ctx context.Context, sig Signaler, m *mux, tcp *tcpM
 		link:      l,
 		plan:      p,
 		sig:       sig,
-		out:       make(chan Message, maxCandidates+3),
+		out:       make(chan Message, maxCandidates+4),
 		described: make(chan struct{}),
 		failed:    make(chan error, 2),
 		begin:     time.Now(),
