@@ -24,14 +24,20 @@ import (
 
 // storage is where buildah keeps the containers and images of a test.
 type storage struct {
-	t    *testing.T
-	args []string
+	t   *testing.T
+	dir string
 }
 
 func newStorage(t *testing.T) *storage {
 	t.Helper()
-	dir := t.TempDir()
-	s := &storage{t, []string{"--root", dir + "/root", "--runroot", dir + "/run", "--storage-driver", "vfs"}}
+	s := &storage{t, t.TempDir()}
+	if err := os.Mkdir(s.dir+"/lib", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	conf := fmt.Sprintf("[network]\nnetwork_config_dir = %q\n", s.dir+"/network")
+	if err := os.WriteFile(s.dir+"/containers.conf", []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		s.buildah("umount", "--all")
 		s.buildah("rm", "--all")
@@ -39,11 +45,14 @@ func newStorage(t *testing.T) *storage {
 	return s
 }
 
-// buildah returns what it prints to standard output.
+// buildah returns what it prints to standard output. It keeps a cache in /var/lib
+// and a lock in /etc, whatever it is told, unless those are elsewhere.
 func (s *storage) buildah(args ...string) string {
 	s.t.Helper()
-	cmd := exec.Command("buildah", append(slices.Clone(s.args), args...)...)
+	cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", `mount --bind "$0/lib" /var/lib && exec buildah "$@"`,
+		s.dir, "--root", s.dir + "/root", "--runroot", s.dir + "/run", "--storage-driver", "vfs"}, args...)...)
 	cmd.Dir = "../.." // the root of the repository
+	cmd.Env = append(os.Environ(), "CONTAINERS_CONF="+s.dir+"/containers.conf")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -61,8 +70,8 @@ func (s *storage) toolchain() string {
 	c := s.buildah("from", "scratch")
 	s.buildah("copy", c, "/bin/busybox", "/bin/busybox")
 	s.buildah("copy", c, "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt")
-	s.buildah("run", "--isolation", "chroot", c, "/bin/busybox", "--install", "-s", "/bin")
-	s.buildah("run", "--isolation", "chroot", c, "/bin/mkdir", "-m", "1777", "/tmp")
+	s.buildah("run", "--isolation", "chroot", "--network", "host", c, "/bin/busybox", "--install", "-s", "/bin")
+	s.buildah("run", "--isolation", "chroot", "--network", "host", c, "/bin/mkdir", "-m", "1777", "/tmp")
 	s.buildah("config",
 		"--env", "PATH=/usr/local/go/bin:/bin", "--env", "GOPATH=/go", "--env", "GOCACHE=/cache",
 		"--env", "GOPROXY="+goEnv(s.t, "GOPROXY"), "--env", "GOTOOLCHAIN=local", c)
@@ -89,7 +98,7 @@ func TestImage(t *testing.T) {
 		t.Skip("building an image without a user namespace takes root")
 	}
 	s := newStorage(t)
-	s.buildah("build", "--isolation", "chroot", "--from", s.toolchain(),
+	s.buildah("build", "--isolation", "chroot", "--network", "host", "--from", s.toolchain(),
 		"--volume", goEnv(t, "GOROOT")+":/usr/local/go:ro", "--volume", goEnv(t, "GOMODCACHE")+":/go/pkg/mod",
 		"--volume", goEnv(t, "GOCACHE")+":/cache",
 		"--file", "signal/deploy/Dockerfile", "--tag", "pairterm-signal", ".")
