@@ -17,6 +17,9 @@ func TestDependencies(t *testing.T) {
 	if slices.Contains(deps, "github.com/pairterm/pairterm/peer/natlab") {
 		t.Error("pairterm links peer/natlab, which makes network namespaces for tests")
 	}
+	if slices.Contains(deps, "github.com/pairterm/pairterm/signal/acmetest") {
+		t.Error("pairterm links signal/acmetest, a certificate authority for tests")
+	}
 	if deps[len(deps)-1] != "github.com/pairterm/pairterm/cmd/pairterm" {
 		t.Error("the list does not end with the program; the test looks at the wrong thing")
 	}
