@@ -10,11 +10,27 @@ import (
 
 // awayHost is the [hostEnd] of a host at another server.
 type awayHost struct {
-	way ClusterPipe // set before the pipe is served
+	s    *Server
+	way  ClusterPipe   // set before the pipe is served
+	told chan struct{} // closed when the host has been told of the pipe
+	once sync.Once     // for told
 }
 
 // open implements [hostEnd].
-func (h *awayHost) open(*pipe) error { return h.way.Open() }
+func (h *awayHost) open(p *pipe) error {
+	if err := h.way.Open(); err != nil {
+		return err
+	}
+	late := time.NewTimer(p.s.limits.Message)
+	defer late.Stop()
+	select {
+	case <-h.told:
+		return nil
+	case <-p.ended:
+	case <-late.C:
+	}
+	return errGone
+}
 
 // forward implements [hostEnd].
 func (h *awayHost) forward(p *pipe, b []byte) error {
@@ -31,13 +47,21 @@ func (h *awayHost) tell(_ *pipe, reason signal.Reason) { h.way.Close(reason) }
 func (h *awayHost) forget(*pipe, int) {}
 
 // served implements [hostEnd].
-func (h *awayHost) served() { h.way.Close(signal.ReasonLost) }
+func (h *awayHost) served(p *pipe) {
+	h.way.Close(signal.ReasonLost)
+	h.s.mu.Lock()
+	delete(h.s.away, p)
+	h.s.mu.Unlock()
+}
 
 // fromHost is told what comes from a host at another server.
-type fromHost struct{ p *pipe }
+type fromHost struct {
+	p *pipe
+	h *awayHost
+}
 
 // Opened implements [ClusterEnd].
-func (e *fromHost) Opened() {}
+func (e *fromHost) Opened() { e.h.once.Do(func() { close(e.h.told) }) }
 
 // Deliver implements [ClusterEnd].
 func (e *fromHost) Deliver(b []byte) { e.p.queue(b) }
@@ -128,8 +152,8 @@ func (g *awayGuest) leftEarly() bool {
 	return g.closed && !g.isOpen
 }
 
-// ready implements [guestEnd]: the guest's server says so.
-func (g *awayGuest) ready(*pipe) error { return nil }
+// ready implements [guestEnd]: the guest's server is told, and tells the guest.
+func (g *awayGuest) ready(*pipe) error { return g.way.Open() }
 
 // take takes what came from the guest, and tells whether that was all and why.
 func (g *awayGuest) take() (in []byte, closed bool, reason signal.Reason) {
@@ -158,7 +182,6 @@ func (g *awayGuest) read(p *pipe) {
 		}
 		in, closed, reason := g.take()
 		err := g.forward(p, in)
-		p.s.queued.Add(int64(-len(in)))
 		switch {
 		case err != nil:
 			p.finish(signal.ReasonLost, byGuest)
@@ -170,10 +193,12 @@ func (g *awayGuest) read(p *pipe) {
 	}
 }
 
+// forward passes on what was taken.
 func (g *awayGuest) forward(p *pipe, in []byte) error {
 	if len(in) == 0 {
 		return nil
 	}
+	defer func() { p.s.queued.Add(int64(-len(in))) }() // what is left
 	frame := make([]byte, 0, signal.DataHeader+min(len(in), signal.MaxPayload))
 	for len(in) > 0 {
 		chunk := in[:min(len(in), signal.MaxPayload)]
@@ -181,6 +206,7 @@ func (g *awayGuest) forward(p *pipe, in []byte) error {
 		if err := p.pass(frame); err != nil {
 			return err
 		}
+		p.s.queued.Add(int64(-len(chunk)))
 		g.way.Took(len(chunk))
 		in = in[len(chunk):]
 	}
@@ -212,8 +238,8 @@ func (g *awayGuest) send(p *pipe, out []byte) error {
 	return nil
 }
 
-// refuse implements [guestEnd].
-func (g *awayGuest) refuse(error) {
+// refuse is for a guest that gets no pipe.
+func (g *awayGuest) refuse() {
 	g.drop()
 	g.way.Close(signal.ReasonLost)
 }

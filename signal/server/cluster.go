@@ -55,7 +55,8 @@ type ClusterRoom interface {
 
 // A ClusterPipe is the way to the other end of a pipe, at another server.
 type ClusterPipe interface {
-	// Open tells the host's server that the guest has been let in.
+	// Open tells the host's server that the guest has been let in, or the guest's
+	// that the host has been told.
 	Open() error
 	// Send sends bytes of the pipe. It waits while those sent before are not
 	// taken, until abort is closed.
@@ -70,7 +71,7 @@ type ClusterPipe interface {
 // A ClusterEnd is told what comes from the other end of a pipe, by one goroutine
 // for all pipes: its methods do not block.
 type ClusterEnd interface {
-	// Opened says that the guest has been let in.
+	// Opened says that the other end has called Open.
 	Opened()
 	// Deliver hands over bytes, which end must not keep. At most ClusterWindow
 	// of them come before Took.
@@ -114,14 +115,42 @@ func (s *Server) joinElsewhere(ctx context.Context, room signal.Room, c *conn) (
 	// What is not answered by the end of a handshake is not answered.
 	ctx, cancel := context.WithTimeout(ctx, s.limits.Handshake/2)
 	defer cancel()
-	h := new(awayHost)
+	defer context.AfterFunc(s.closed, cancel)()
+	h := &awayHost{s: s, told: make(chan struct{})}
 	p := newPipe(s, h, &hereGuest{c: c, room: room}, s.origin(c.addr), c.since.Add(s.limits.GuestLifetime))
-	way, code, wait := s.config.Cluster.Join(ctx, room, p.origin, &fromHost{p})
+	way, code, wait := s.config.Cluster.Join(ctx, room, p.origin, &fromHost{p, h})
 	if way == nil {
 		return nil, code, wait
 	}
 	h.way = way
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		way.Close(signal.ReasonShutdown)
+		return nil, signal.CodeShuttingDown, s.spread(true)
+	}
+	s.away[p] = struct{}{}
 	return p, 0, 0
+}
+
+// drainAway lets pipes to other servers finish within [Limits].Drain, and ends
+// them.
+func (s *Server) drainAway(pipes []*pipe) {
+	defer s.wg.Done()
+	late := time.NewTimer(s.limits.Drain)
+	defer late.Stop()
+	for _, p := range pipes {
+		select {
+		case <-p.ended:
+			continue
+		case <-late.C:
+		case <-s.cut.Done():
+		}
+		for _, p := range pipes {
+			p.finish(signal.ReasonShutdown, byServer)
+		}
+		return
+	}
 }
 
 // clusterRoom is the [ClusterRoom] of whichever host has the room at the moment.
@@ -146,9 +175,14 @@ func (r clusterRoom) Reserve(origin Origin, way ClusterPipe) (ClusterEnd, signal
 		return nil, code, wait
 	}
 	g.p = p
-	if !h.whileEntered(func() { p.serve("") }) {
+	serve := func() {
+		if p.serve("") != nil {
+			g.refuse()
+		}
+	}
+	if !h.whileEntered(serve) {
 		p.finish(signal.ReasonLost, byHost)
-		h.served()
+		h.served(p)
 		return nil, signal.CodeNoRoom, 0
 	}
 	return g, 0, 0

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"os"
 	"time"
@@ -14,13 +15,44 @@ type hereGuest struct {
 	room signal.Room
 }
 
-// admit implements [guestEnd]: guests are asked for a proof, if anybody is.
+// mostPlaces is how many hosts a guest is tried with that are gone before they
+// have heard of it.
+const mostPlaces = 4
+
+// serveGuest serves a guest that has a place to the end. If the host is gone
+// before it has heard of the guest, it may be back, here or elsewhere.
+func (s *Server) serveGuest(p *pipe, c *conn, room signal.Room, name string) {
+	for places := 1; ; places++ {
+		err := p.serve(name)
+		if err == nil {
+			return
+		}
+		bye := goodbyeFor(err)
+		if errors.Is(err, errHostGone) && places < mostPlaces {
+			next, code, wait := s.join(context.Background(), room, c)
+			if p = next; p != nil {
+				continue
+			}
+			bye = &signal.GoodbyeMsg{Code: code, Retry: wait}
+		}
+		if bye == nil {
+			// The host is gone, or the guest; then this goes nowhere.
+			bye = &signal.GoodbyeMsg{Code: signal.CodeNoRoom}
+		}
+		c.goodbye(bye)
+		return
+	}
+}
+
+// admit implements [guestEnd]: guests are asked for a proof, once, if anybody is.
 func (g *hereGuest) admit(p *pipe, name string) error {
 	if p.s.config.Gate == nil || !p.s.config.Gate.Guests {
 		return nil
 	}
-	if _, _, err := p.s.challenge(g.c, name, true); err != nil {
-		return err
+	if g.c.person == nil {
+		if _, _, err := p.s.challenge(g.c, name, true); err != nil {
+			return err
+		}
 	}
 	return p.s.keep(g.c, func(*signal.GoodbyeMsg) { p.finish(signal.ReasonRevoked, byServer) })
 }
@@ -103,16 +135,6 @@ func (g *hereGuest) send(p *pipe, out []byte) error {
 		out = out[len(chunk):]
 	}
 	return nil
-}
-
-// refuse implements [guestEnd].
-func (g *hereGuest) refuse(err error) {
-	bye := goodbyeFor(err)
-	if bye == nil {
-		// The host is gone, or the guest; then this goes nowhere.
-		bye = &signal.GoodbyeMsg{Code: signal.CodeNoRoom}
-	}
-	g.c.goodbye(bye)
 }
 
 // close implements [guestEnd].

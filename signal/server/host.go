@@ -341,7 +341,9 @@ func (h *host) open(p *pipe) error {
 		return err
 	}
 	defer h.c.unlock()
-	h.number(p)
+	if !h.number(p) {
+		return errGone
+	}
 	if h.c.writeLocked((&signal.OpenMsg{Pipe: p.id, Source: h.sourceHash(p.origin)}).Append(nil)) != nil {
 		return errGone
 	}
@@ -381,7 +383,7 @@ func (h *host) tell(p *pipe, reason signal.Reason) {
 }
 
 // served implements [hostEnd].
-func (h *host) served() {
+func (h *host) served(*pipe) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.serving--
@@ -395,15 +397,18 @@ func (h *host) checkDrainedLocked() {
 }
 
 // number gives a reserved pipe its id: from now on the host may use it. It
-// must be called with the turn to write held, so that ids go out in order.
-func (h *host) number(p *pipe) {
+// must be called with the turn to write held, so that ids go out in order, and
+// none after a goodbye. It reports whether it is not too late.
+func (h *host) number(p *pipe) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if _, ok := h.pipes[p]; !ok || h.draining {
+		return false
+	}
 	h.lastPipe++
 	p.id = h.lastPipe
-	if _, ok := h.pipes[p]; ok {
-		h.guests[p.id] = p
-	}
+	h.guests[p.id] = p
+	return true
 }
 
 // forget implements [hostEnd].

@@ -48,7 +48,7 @@ type pipe struct {
 
 // hostEnd is a pipe's way to its host: a *host, or an *awayHost.
 type hostEnd interface {
-	// open tells the host that there is a pipe.
+	// open tells the host that there is a pipe; if it cannot, the host is gone.
 	open(p *pipe) error
 	// forward sends the host an encoded Data of the guest's, which it may change.
 	// It waits while the host does not take it.
@@ -61,7 +61,7 @@ type hostEnd interface {
 	// sending for a while, up to unsent bytes.
 	forget(p *pipe, unsent int)
 	// served notes that nothing more will be done for a pipe.
-	served()
+	served(p *pipe)
 }
 
 // guestEnd is a pipe's way to its guest: a *hereGuest, or an *awayGuest.
@@ -75,8 +75,6 @@ type guestEnd interface {
 	read(p *pipe)
 	// send sends the guest what the host sent, in pieces as it sees fit.
 	send(p *pipe, out []byte) error
-	// refuse tells a guest that gets no pipe why.
-	refuse(err error)
 	// close tells the guest, unless it knows, why its pipe has ended.
 	close(p *pipe)
 }
@@ -96,7 +94,7 @@ func newPipe(s *Server, host hostEnd, guest guestEnd, origin Origin, ends time.T
 // cancel gives back the place of a guest that never got its pipe.
 func (p *pipe) cancel() {
 	p.finish(signal.ReasonLost, byHost)
-	p.host.served()
+	p.host.served(p)
 }
 
 // finish ends the pipe, once. It does not block.
@@ -117,19 +115,19 @@ func (p *pipe) finish(reason signal.Reason, by side) {
 	close(p.ended)
 }
 
-// serve serves a guest that has a place to the end of its pipe. The name is
-// what its request's Host header said.
-func (p *pipe) serve(name string) {
-	defer p.host.served()
+// serve serves a guest that has a place to the end of its pipe, or returns why
+// it got none. The name is what its request's Host header said.
+func (p *pipe) serve(name string) error {
+	defer p.host.served(p)
 	if err := p.open(name); err != nil {
 		p.finish(signal.ReasonLost, byHost)
-		p.guest.refuse(err)
-		return
+		return err
 	}
 	var wg sync.WaitGroup
 	wg.Go(p.write)
 	p.guest.read(p)
 	wg.Wait()
+	return nil
 }
 
 // open tells the host, and then the guest, that there is a pipe.
@@ -137,8 +135,8 @@ func (p *pipe) open(name string) error {
 	if err := p.guest.admit(p, name); err != nil {
 		return err
 	}
-	if err := p.host.open(p); err != nil {
-		return err
+	if p.host.open(p) != nil {
+		return errHostGone
 	}
 	if err := p.guest.ready(p); err != nil {
 		p.host.tell(p, signal.ReasonLost)
@@ -245,6 +243,9 @@ func (p *pipe) drop() {
 	p.s.queued.Add(int64(-len(p.out)))
 	p.out = nil
 }
+
+// errHostGone is why a guest got no pipe although it had a place.
+var errHostGone = errors.New("the host is gone")
 
 // errGone is returned where a connection, or a pipe, ended meanwhile.
 var errGone = errors.New("gone")

@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,6 +96,8 @@ type Server struct {
 	addresses *ratelimit.Table
 	sourceKey [32]byte // of the hashes in signal.OpenMsg
 	keyUse    keyUse
+	closed    context.Context // ended by close, when Shutdown begins
+	close     context.CancelFunc
 	cut       context.Context // ended by stop, when Shutdown cuts connections
 	stop      context.CancelFunc
 
@@ -114,6 +118,7 @@ type Server struct {
 	mu      sync.Mutex
 	conns   map[*conn]struct{}    // guarded by mu
 	rooms   map[signal.Room]*host // guarded by mu
+	away    map[*pipe]struct{}    // guarded by mu; of guests here, to hosts elsewhere
 	serial  uint64                // guarded by mu; of the last host
 	closing bool                  // guarded by mu
 	leaving int                   // guarded by mu; connections when it began to close
@@ -127,6 +132,7 @@ func New(config Config) *Server {
 		log:    config.Logger,
 		conns:  make(map[*conn]struct{}),
 		rooms:  make(map[signal.Room]*host),
+		away:   make(map[*pipe]struct{}),
 	}
 	for _, n := range config.Names {
 		s.names = append(s.names, signal.ServerName(n))
@@ -142,6 +148,7 @@ func New(config Config) *Server {
 		Held: s.limits.AddressConnections,
 		Size: s.limits.Addresses,
 	}
+	s.closed, s.close = context.WithCancel(context.Background())
 	s.cut, s.stop = context.WithCancel(context.Background())
 	rand.Read(s.sourceKey[:]) // never fails, see its documentation
 	return s
@@ -208,20 +215,25 @@ func (s *Server) handleGuest(w http.ResponseWriter, r *http.Request, roomText st
 	name := signal.ServerName(r.Host)
 	go func() {
 		defer c.release()
-		p.serve(name)
+		s.serveGuest(p, c, room, name)
 	}()
 }
 
 // join makes a place for a guest in a room, wherever that is, or says why there
 // is none and for how long.
 func (s *Server) join(ctx context.Context, room signal.Room, c *conn) (*pipe, signal.Code, time.Duration) {
-	if s.config.Cluster != nil && s.room(room) == nil {
-		p, code, wait := s.joinElsewhere(ctx, room, c)
-		if code != signal.CodeNoRoom {
-			return p, code, wait
-		}
-		// It may have come here meanwhile.
+	p, code, wait := s.joinHere(room, c)
+	if code != signal.CodeNoRoom || s.config.Cluster == nil {
+		return p, code, wait
 	}
+	p, code, wait = s.joinElsewhere(ctx, room, c)
+	if code != signal.CodeNoRoom {
+		return p, code, wait
+	}
+	return s.joinHere(room, c) // it may have come meanwhile
+}
+
+func (s *Server) joinHere(room signal.Room, c *conn) (*pipe, signal.Code, time.Duration) {
 	h := s.room(room)
 	if h == nil {
 		return nil, signal.CodeNoRoom, 0
@@ -365,6 +377,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	var strangers []*conn
 	if first {
 		s.leaving = len(s.conns)
+		s.close()
+		s.wg.Add(1)
+		go s.drainAway(slices.Collect(maps.Keys(s.away)))
 		for c := range s.conns {
 			if !c.established.Load() {
 				strangers = append(strangers, c)

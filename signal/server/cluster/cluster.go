@@ -2,9 +2,13 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -161,10 +165,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 		}
 	}
 	c.mu.Lock()
-	rooms := make([]*room, 0, len(c.rooms))
-	for _, r := range c.rooms {
-		rooms = append(rooms, r)
-	}
+	rooms := slices.Collect(maps.Values(c.rooms))
 	c.mu.Unlock()
 	for _, r := range rooms {
 		c.listen(r) // entered before there was a connection
@@ -227,10 +228,7 @@ func (c *Cluster) noteConnection() {
 // detach ends what goes over a connection that is gone.
 func (c *Cluster) detach() {
 	c.mu.Lock()
-	pipes := make([]*pipe, 0, len(c.pipes))
-	for _, p := range c.pipes {
-		pipes = append(pipes, p)
-	}
+	pipes := slices.Collect(maps.Values(c.pipes))
 	for _, q := range c.queries {
 		answer(q, nil)
 	}
@@ -275,9 +273,9 @@ func (c *Cluster) tell(to id, p id, m message) error {
 func (c *Cluster) handle(msg *nats.Msg) {
 	c.counts.received.Add(1)
 	inbox := c.keys.replicaSubject(c.keys.self)
-	if len(msg.Subject) > len(inbox) && msg.Subject[:len(inbox)] == inbox {
+	if text, ok := strings.CutPrefix(msg.Subject, inbox+"."); ok {
 		// Only NATS has a word here.
-		token, ok := parseID(msg.Subject[len(inbox)+1:])
+		token, ok := parseID(text)
 		if !ok || len(msg.Data) > 0 || msg.Header.Get("Status") != "503" {
 			c.throwAway("forged", msg.Subject)
 			return
@@ -287,7 +285,7 @@ func (c *Cluster) handle(msg *nats.Msg) {
 	}
 	sender, counter, m, err := c.keys.unseal(msg.Subject, msg.Data)
 	switch {
-	case err == errForged:
+	case errors.Is(err, errForged):
 		c.throwAway("forged", msg.Subject)
 		return
 	case err != nil:
@@ -412,6 +410,7 @@ func (c *Cluster) meet(sender id, counter uint64) bool {
 	c.mu.Unlock()
 	if !known {
 		c.log.Info("replica joined", "who", sender.short(), "others", n)
+		c.say(c.keys.replicaSubject(sender), &beat{leaving: c.leaving.Load()}) // so that it knows us
 	}
 	return fresh
 }
@@ -458,14 +457,10 @@ func (c *Cluster) lose(who id, why string) {
 			c.troubled = time.Now()
 		}
 	}
-	var pipes []*pipe
-	for _, pipe := range c.pipes {
-		if pipe.isWith(who) {
-			pipes = append(pipes, pipe)
-		}
-	}
+	pipes := slices.Collect(maps.Values(c.pipes))
 	n := len(c.peers)
 	c.mu.Unlock()
+	pipes = slices.DeleteFunc(pipes, func(p *pipe) bool { return !p.isWith(who) })
 	switch {
 	case p == nil:
 	case p.leaving:

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +23,13 @@ import (
 	"github.com/pairterm/pairterm/signal/server/cluster"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(childEnv); url != "" {
+		serveChild(url)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // natsOn is a real NATS server on loopback, until the test ends. Port -1 is one
 // that is free.
@@ -62,7 +69,11 @@ type replica struct {
 
 func start(t testing.TB, natsURL string, limits server.Limits) *replica {
 	t.Helper()
-	return startWith(t, cluster.Options{NATS: cluster.NATS{URLs: []string{natsURL}}, Secret: testSecret}, server.Config{Limits: limits})
+	return startWith(t, optionsFor(natsURL), server.Config{Limits: limits})
+}
+
+func optionsFor(natsURL string) cluster.Options {
+	return cluster.Options{NATS: cluster.NATS{URLs: []string{natsURL}}, Secret: testSecret}
 }
 
 func startWith(t testing.TB, opts cluster.Options, config server.Config) *replica {
@@ -232,6 +243,7 @@ func isPipeError(err error, reason signal.Reason) bool {
 
 // A host at one replica and a guest at another meet, whichever they are.
 func TestMeet(t *testing.T) {
+	t.Parallel()
 	rs := three(t, startNATS(t).ClientURL(), server.Limits{})
 	for i, at := range rs {
 		reg := register(t, at, newKey(t))

@@ -268,14 +268,16 @@ func (p *pipe) Close(reason signal.Reason) {
 // finish ends the pipe, once, and returns how much was sent.
 func (p *pipe) finish() (sent uint64, ok bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.over {
+		p.mu.Unlock()
 		return 0, false
 	}
 	p.over = true
 	close(p.gone)
+	sent = p.sent
+	p.mu.Unlock()
 	p.c.forget(p)
-	return p.sent, true
+	return sent, true
 }
 
 // end ends the pipe, whose other end is gone, and says so.

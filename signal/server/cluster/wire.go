@@ -42,6 +42,7 @@ import (
 //	Join    →              to who has the room
 //	        ← Accept       there is a place; or Refuse
 //	Open    →              the guest has been let in
+//	        ← Open         the host has been told; or Close, and another Join may follow
 //	Data, Taken, Close ⇄   until one of them closes
 const (
 	typeBeat   = 0x01
@@ -144,7 +145,7 @@ type refuse struct {
 	wait time.Duration // whole milliseconds
 }
 
-// open opens the pipe.
+// open says that the guest has been let in, and back, that the host has been told.
 //
 //	type  [1]byte   0x08
 //	pipe  [16]byte

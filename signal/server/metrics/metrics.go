@@ -37,7 +37,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	connections = desc("connections", "WebSockets that are open.")
 	rooms       = desc("rooms", "Hosts that are registered.")
-	guests      = desc("guests", "Guests that have a pipe or are about to.")
+	guests      = desc("guests", "Guests that have a pipe to a host here, or are about to.")
 	queued      = desc("queued_bytes", "Bytes that wait for slow guests.")
 	setups      = desc("setups_total", "Handshakes that succeeded: registrations of hosts, and pipes opened for guests.", "role")
 	refused     = desc("refused_total", "Requests and handshakes that were refused, and goodbyes to registered hosts, by reason.", "reason")
@@ -45,7 +45,20 @@ var (
 	ended       = desc("pipes_ended_total", "Pipes that ended, by reason.", "reason")
 	bytes       = desc("pipe_bytes_total", "Payload carried by pipes.", "to")
 	handshakes  = desc("handshake_seconds", "Time from a request to its registration or open pipe, what people take for their passphrases included.", "role")
-	stunTotal   = desc("stun_requests_total", "Datagrams to the STUN port: answered, over the limits, or no binding requests.", "outcome")
+
+	// Of servers that are part of a cluster only.
+	clusterConnected = desc("cluster_connected", "1 if the other servers can be reached, 0 if not.")
+	clusterPeers     = desc("cluster_peers", "Other servers.")
+	clusterPipes     = desc("cluster_pipes", "Pipes to other servers, and those about to be.")
+	clusterConnects  = desc("cluster_connects_total", "Times that the way to the other servers was found, or found again.")
+	clusterLost      = desc("cluster_peers_lost_total", "Other servers that vanished without a word.")
+	clusterYielded   = desc("cluster_rooms_yielded_total", "Rooms that were taken at another server.")
+	clusterJoins     = desc("cluster_joins_total", "Guests whose room was looked for at other servers, by outcome.", "outcome")
+	clusterMessages  = desc("cluster_messages_total", "Messages to and from other servers.", "direction")
+	clusterBytes     = desc("cluster_sent_bytes_total", "Bytes sent to other servers.")
+	clusterRefused   = desc("cluster_messages_refused_total", "Messages from other servers, or what passes for them, that were thrown away, by reason.", "reason")
+
+	stunTotal = desc("stun_requests_total", "Datagrams to the STUN port: answered, over the limits, or no binding requests.", "outcome")
 )
 
 // collector reads the counters when it is asked.
@@ -58,6 +71,11 @@ type collector struct {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{connections, rooms, guests, queued, setups, refused, allowed, ended, bytes, handshakes} {
 		ch <- d
+	}
+	if c.server.Stats().Cluster != nil {
+		for _, d := range []*prometheus.Desc{clusterConnected, clusterPeers, clusterPipes, clusterConnects, clusterLost, clusterYielded, clusterJoins, clusterMessages, clusterBytes, clusterRefused} {
+			ch <- d
+		}
 	}
 	if c.stun != nil {
 		ch <- stunTotal
@@ -94,6 +112,27 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			buckets[d.Seconds()] = n
 		}
 		ch <- prometheus.MustNewConstHistogram(handshakes, l.Count, l.Sum.Seconds(), buckets, role)
+	}
+	if cl := st.Cluster; cl != nil {
+		connected := int64(0)
+		if cl.Connected {
+			connected = 1
+		}
+		gauge(clusterConnected, connected)
+		gauge(clusterPeers, cl.Peers)
+		gauge(clusterPipes, cl.Pipes)
+		counter(clusterConnects, cl.Connects)
+		counter(clusterLost, cl.Lost)
+		counter(clusterYielded, cl.Yielded)
+		counter(clusterMessages, cl.Sent, "sent")
+		counter(clusterMessages, cl.Received, "received")
+		counter(clusterBytes, cl.SentBytes)
+		for outcome, n := range cl.Joins {
+			counter(clusterJoins, n, outcome)
+		}
+		for reason, n := range cl.Refused {
+			counter(clusterRefused, n, reason)
+		}
 	}
 	if c.stun != nil {
 		u := c.stun.Stats()

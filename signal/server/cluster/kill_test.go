@@ -1,0 +1,315 @@
+package cluster_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+
+	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/server/cluster"
+)
+
+// What a replica in a process of its own is told by its environment: where NATS
+// is, and what to listen on.
+const (
+	childEnv  = "PAIRTERM_TEST_CLUSTER_NATS"
+	listenEnv = "PAIRTERM_TEST_CLUSTER_LISTEN"
+)
+
+// serveChild is a replica until standard input ends.
+func serveChild(natsURL string) {
+	l, err := net.Listen("tcp", os.Getenv(listenEnv))
+	if err != nil {
+		panic(err)
+	}
+	c, err := cluster.New(optionsFor(natsURL))
+	if err != nil {
+		panic(err)
+	}
+	s := server.New(server.Config{Cluster: c, Limits: roomy()})
+	ctx, cancel := context.WithCancel(context.Background())
+	leave, left := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.Run(ctx, l) })
+	wg.Go(func() { _ = c.Run(leave) })
+	for !c.Ready() {
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println(l.Addr())
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	cancel()
+	left()
+	wg.Wait()
+}
+
+// roomy are limits that do not get in the way of clients that all have one
+// address.
+func roomy() server.Limits {
+	return server.Limits{
+		AddressConnections: 1 << 20,
+		AddressRate:        server.Rate{PerSecond: 1e9, Burst: 1e9},
+		RoomRate:           server.Rate{PerSecond: 1e9, Burst: 1e9},
+		Guests:             1 << 14,
+		AddressGuests:      1 << 14,
+	}
+}
+
+// child is a replica in a process of its own.
+type child struct {
+	t   testing.TB
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	url string
+}
+
+// startChild starts one, at an address that may be that of one that is gone.
+func startChild(t testing.TB, natsURL, listen string) *child {
+	t.Helper()
+	c := &child{t: t, cmd: exec.Command(os.Args[0])}
+	c.cmd.Env = append(os.Environ(), childEnv+"="+natsURL, listenEnv+"="+listen)
+	c.cmd.Stderr = os.Stderr
+	var err error
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.end(syscall.SIGKILL) })
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the replica does not start: %v", err)
+	}
+	c.url = "ws://" + strings.TrimSpace(line)
+	return c
+}
+
+// end sends a signal and waits for the end.
+func (c *child) end(sig syscall.Signal) {
+	if c.cmd.ProcessState != nil {
+		return
+	}
+	_ = c.cmd.Process.Signal(sig)
+	_ = c.cmd.Wait()
+	_ = c.in.Close()
+}
+
+func (c *child) addr() string { return strings.TrimPrefix(c.url, "ws://") }
+
+// Three replicas are killed one after another, each started again before the
+// next, while guests join all the time and wherever there is somebody. A host
+// that was at the one that died is back at another at once. No guest whose own
+// replica lives finds no host.
+func TestKilledOneAfterAnother(t *testing.T) {
+	t.Parallel()
+	nats := startNATS(t).ClientURL()
+	rs := []*child{startChild(t, nats, "127.0.0.1:0"), startChild(t, nats, "127.0.0.1:0"), startChild(t, nats, "127.0.0.1:0")}
+	urls := []string{rs[0].url, rs[1].url, rs[2].url}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	const hosts = 6
+	var rooms [hosts]signal.Room
+	for i := range rooms {
+		key := newKey(t)
+		rooms[i] = signal.RoomOf(signal.Pin(key.Public().(ed25519.PublicKey)))
+		l, err := signal.NewListener(key, urls, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() { _ = l.Run(ctx) })
+		if err := l.WaitRegistered(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			for {
+				c, err := l.Accept(ctx)
+				if err != nil {
+					return
+				}
+				wg.Go(func() {
+					_, _ = io.Copy(c, c)
+					_ = c.Close()
+				})
+			}
+		})
+	}
+	meet := func(room signal.Room, urls ...string) error {
+		c, _, err := signal.DialAny(ctx, urls, room, nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := c.Write([]byte("hello")); err != nil {
+			return err
+		}
+		_, err = io.ReadFull(c, make([]byte, 5))
+		return err
+	}
+	met := 0
+	for round := range 6 {
+		dead := round % 3
+		var guests sync.WaitGroup
+		var mu sync.Mutex
+		for i := range 12 {
+			guests.Go(func() {
+				// Two replicas are there all the time. What is begun over the third, or
+				// with a host there, may break, once.
+				room, a, b := rooms[i%hosts], urls[(dead+1+i%2)%3], urls[(dead+2-i%2)%3]
+				err := meet(room, a, b)
+				if err != nil && i < 6 {
+					err = meet(room, a, b)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					t.Errorf("round %d, guest %d: %v", round, i, err)
+				} else {
+					met++
+				}
+			})
+			if i == 5 {
+				rs[dead].end(syscall.SIGKILL)
+			}
+		}
+		guests.Wait()
+		rs[dead] = startChild(t, nats, rs[dead].addr())
+	}
+	t.Logf("%d guests met their hosts", met)
+}
+
+// Pipes to a replica that is killed end at once if anybody says something, and
+// soon if nobody does; also if it is only stopped, and NATS takes it for alive.
+func TestHalfOpenPipes(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			nats := startNATS(t).ClientURL()
+			a := start(t, nats, server.Limits{})
+			b := startChild(t, nats, "127.0.0.1:0")
+			waitFor(t, func() bool { return a.cluster.Stats().Peers == 1 })
+			here := register(t, a, newKey(t))
+			there, err := signal.Register(testContext(t), b.url, newKey(t), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = there.Close() }()
+			guestOf := func(reg *signal.Registration, url string) (g, h net.Conn) {
+				t.Helper()
+				g, _, err := signal.Dial(testContext(t), url, reg.Info().Room, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if h, err = reg.Accept(testContext(t)); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _, _ = g.Close(), h.Close() })
+				exchange(t, g, h, []byte("hello"))
+				return g, h
+			}
+			_, h := guestOf(here, b.url)
+			g, _ := guestOf(there, a.url)
+
+			b.signal(sig)
+			for _, c := range []net.Conn{h, g} {
+				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+				if _, err := c.Read(make([]byte, 1)); !isPipeError(err, signal.ReasonLost) {
+					t.Errorf("the pipe ended with %v", err)
+				}
+			}
+			if st := a.Stats(); st.Guests != 0 || st.Cluster.Pipes != 0 || st.Cluster.Lost != 1 {
+				t.Errorf("left behind: %+v %+v", st, st.Cluster)
+			}
+			b.end(syscall.SIGKILL)
+		})
+	}
+}
+
+// signal sends a signal.
+func (c *child) signal(sig syscall.Signal) {
+	if err := c.cmd.Process.Signal(sig); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// NATS dies and comes back while everybody is at work; so does a replica.
+func TestNATSKilledDuringJoins(t *testing.T) {
+	t.Parallel()
+	s := natsOn(t, natsserver.Options{Port: -1})
+	port := s.Addr().(*net.TCPAddr).Port
+	rs := three(t, s.ClientURL(), roomy())
+	reg := register(t, rs[0], newKey(t))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer func() { _ = reg.Close() }()
+	wg.Go(func() {
+		for {
+			c, err := reg.Accept(context.Background())
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				_, _ = io.Copy(c, c)
+				_ = c.Close()
+			})
+		}
+	})
+	join := func(r *replica) error {
+		c, _, err := signal.Dial(testContext(t), r.url, reg.Info().Room, nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := c.Write([]byte("hello")); err != nil {
+			return err
+		}
+		_, err = io.ReadFull(c, make([]byte, 5))
+		return err
+	}
+	for range 3 {
+		var guests sync.WaitGroup
+		for i := range 30 {
+			guests.Go(func() {
+				if err := join(rs[i%3]); err != nil && i%3 == 0 {
+					t.Errorf("a guest at its host's replica: %v", err)
+				}
+			})
+			if i == 15 {
+				s.Shutdown()
+				s.WaitForShutdown()
+			}
+		}
+		guests.Wait()
+		s = natsOn(t, natsserver.Options{Port: port})
+		for _, r := range rs {
+			waitFor(t, func() bool { return r.cluster.Ready() && r.cluster.Stats().Peers == 2 })
+		}
+		for _, r := range rs {
+			if err := join(r); err != nil {
+				t.Errorf("a guest when NATS is back: %v", err)
+			}
+		}
+	}
+}
