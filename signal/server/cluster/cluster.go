@@ -474,20 +474,20 @@ func (c *Cluster) lose(who id, why string) {
 	}
 }
 
-// probe finds out which replicas are gone: NATS says so at once. It reports
-// whether there was anybody to probe.
+// probe finds out which replicas are gone: NATS says so at once. It does so only
+// if nobody has just done it, and reports whether there is anybody to probe.
 func (c *Cluster) probe() bool {
 	c.mu.Lock()
-	var peers []id
-	if now := time.Now(); now.Sub(c.probed) >= probeEvery {
-		c.probed = now
-		for i := range c.peers {
-			peers = append(peers, i)
-		}
-	}
+	peers := slices.Collect(maps.Keys(c.peers))
+	due := time.Since(c.probed) >= probeEvery
 	c.mu.Unlock()
-	for _, i := range peers {
-		_ = c.tell(i, i, &beat{leaving: c.leaving.Load()})
+	if due {
+		for _, i := range peers {
+			_ = c.tell(i, i, &beat{leaving: c.leaving.Load()})
+		}
+		c.mu.Lock()
+		c.probed = time.Now() // not before it is done: who relies on it asks later
+		c.mu.Unlock()
 	}
 	return len(peers) > 0
 }

@@ -211,6 +211,7 @@ func TestOtherSecret(t *testing.T) {
 	o := optionsFor(url)
 	o.Secret = []byte("another secret")
 	b := startWith(t, o, server.Config{})
+	waitFor(t, func() bool { return a.cluster.Ready() && b.cluster.Ready() })
 	reg := register(t, a, newKey(t))
 	if _, _, err := signal.Dial(testContext(t), b.url, reg.Info().Room, nil); !errors.Is(err, signal.ErrNoRoom) {
 		t.Errorf("a guest at a replica with another secret: %v", err)

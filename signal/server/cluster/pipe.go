@@ -73,7 +73,6 @@ func (c *Cluster) Join(ctx context.Context, room signal.Room, origin server.Orig
 				continue
 			}
 			if c.inTrouble() {
-				probed = true
 				select {
 				case <-time.After(askAgain):
 					continue
