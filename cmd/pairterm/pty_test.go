@@ -204,7 +204,7 @@ func startTerminal(ts *testscript.TestScript, args []string) (*terminal, error) 
 	cmd.Args[0] = args[0]
 	cmd.Dir = ts.Getenv("WORK")
 	for _, kv := range []string{"PATH", "HOME", "USER", "SHELL", "PS1", "TERM", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE",
-		"SSH_AUTH_SOCK", "PAIRTERM_SESSION", "PAIRTERM_SIGNAL", "PAIRTERM_GITHUB_URL", "XDG_CONFIG_HOME", "GOCOVERDIR"} {
+		"SSH_AUTH_SOCK", "PAIRTERM_SESSION", "PAIRTERM_SIGNAL", "PAIRTERM_NATS", "PAIRTERM_NATS_USER", "PAIRTERM_NATS_PASSWORD_FILE", "PAIRTERM_GITHUB_URL", "XDG_CONFIG_HOME", "GOCOVERDIR"} {
 		if v := ts.Getenv(kv); v != "" {
 			cmd.Env = append(cmd.Env, kv+"="+v)
 		}

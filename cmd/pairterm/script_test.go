@@ -9,8 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/pairterm/pairterm/term"
@@ -49,12 +51,15 @@ func TestScript(t *testing.T) {
 			}
 			terminals := newTerminals()
 			e.Values[terminalsKey{}] = terminals
+			e.Values[natsKey{}] = new(atomic.Pointer[natsserver.Server])
 			e.Defer(terminals.close)
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"pty":     ptyCommand,
 			"https":   httpsCommand,
+			"nats":    natsCommand,
+			"balance": balanceCommand,
 			"replace": replaceCommand,
 			"exits":   exitsCommand,
 		},

@@ -10,6 +10,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,7 +32,8 @@ const (
 	listenEnv = "PAIRTERM_TEST_CLUSTER_LISTEN"
 )
 
-// serveChild is a replica until standard input ends.
+// serveChild is a replica until standard input ends. To every line it answers how
+// many bytes of heap and stacks it uses.
 func serveChild(natsURL string) {
 	l, err := net.Listen("tcp", os.Getenv(listenEnv))
 	if err != nil {
@@ -50,7 +53,12 @@ func serveChild(natsURL string) {
 		time.Sleep(time.Millisecond)
 	}
 	fmt.Println(l.Addr())
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		debug.FreeOSMemory()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		fmt.Println(m.HeapInuse + m.StackInuse)
+	}
 	cancel()
 	left()
 	wg.Wait()
@@ -73,6 +81,7 @@ type child struct {
 	t   testing.TB
 	cmd *exec.Cmd
 	in  io.WriteCloser
+	out *bufio.Reader
 	url string
 }
 
@@ -94,7 +103,8 @@ func startChild(t testing.TB, natsURL, listen string) *child {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.end(syscall.SIGKILL) })
-	line, err := bufio.NewReader(out).ReadString('\n')
+	c.out = bufio.NewReader(out)
+	line, err := c.out.ReadString('\n')
 	if err != nil {
 		t.Fatalf("the replica does not start: %v", err)
 	}
