@@ -10,7 +10,8 @@
 //
 // A [Gate] asks people for an SSH key that is on a list; [Proxies] says whose
 // word about clients' addresses counts. Certificates are in the package certs
-// below, what Prometheus asks for in metrics; ../deploy is how to run it all.
+// below, what Prometheus asks for in metrics, what joins several servers in
+// cluster; ../deploy is how to run it all.
 //
 // The server holds no state but live connections. Everything that a stranger
 // can make it do or hold is bounded by [Limits]. What one room does costs

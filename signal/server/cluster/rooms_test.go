@@ -100,7 +100,8 @@ func TestSuperseded(t *testing.T) {
 		mu.Unlock()
 		if here {
 			r.stop()
-			meet(rs[(i+1)%3]) // it waits for the host, which is on its way
+			waitFor(t, settled(1))
+			meet(rs[(i+1)%3])
 			meet(rs[(i+2)%3])
 			return
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/server/cluster"
 	"github.com/pairterm/pairterm/signal/server/metrics"
 	"github.com/pairterm/pairterm/signal/stun"
 )
@@ -73,6 +74,37 @@ func TestHandler(t *testing.T) {
 	} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("there is no %s", want)
+		}
+	}
+}
+
+// A server that is alone has no word about others; one that is not says how it is.
+func TestCluster(t *testing.T) {
+	c, err := cluster.New(cluster.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for config, want := range map[*server.Config]bool{{}: false, {Cluster: c}: true} {
+		w := httptest.NewRecorder()
+		metrics.Handler(server.New(*config), nil).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		if w.Code != http.StatusOK {
+			t.Fatalf("status %d: %s", w.Code, w.Body)
+		}
+		for _, line := range []string{
+			"pairterm_signal_cluster_connected 0",
+			"pairterm_signal_cluster_peers 0",
+			"pairterm_signal_cluster_pipes 0",
+			"pairterm_signal_cluster_connects_total 0",
+			"pairterm_signal_cluster_peers_lost_total 0",
+			"pairterm_signal_cluster_rooms_yielded_total 0",
+			`pairterm_signal_cluster_joins_total{outcome="found"} 0`,
+			`pairterm_signal_cluster_messages_total{direction="sent"} 0`,
+			"pairterm_signal_cluster_sent_bytes_total 0",
+			`pairterm_signal_cluster_messages_refused_total{reason="forged"} 0`,
+		} {
+			if strings.Contains(w.Body.String(), line) != want {
+				t.Errorf("cluster %v: %s: want it there: %v", config.Cluster != nil, line, want)
+			}
 		}
 	}
 }
