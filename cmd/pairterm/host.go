@@ -201,8 +201,11 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 		id = h.place.ticket.String()[3:11]
 	}
 	command.Env = term.Environ(os.Environ(), []string{envSession + "=" + id, envTicket + "=" + h.place.ticket.String()}, nil)
+	commands := &hostKeys{leader: o.leader}
 	shared := term.NewShared(command, term.SharedOptions{
 		TTY:             tty,
+		Keyboard:        commands,
+		Leader:          o.leader,
 		ScrollbackBytes: scrollbackBytes(o.scrollback),
 		Banner:          say.ui.soFar(),
 	})
@@ -237,6 +240,7 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 	if err != nil {
 		return err
 	}
+	commands.screen, commands.guests = shared, host.Guests
 	if tty != nil {
 		if err := term.StartKeeper(tty); err != nil {
 			log.Warn("no keeper for the terminal", "err", err)

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pairterm/pairterm/keys"
+	"github.com/pairterm/pairterm/term"
 )
 
 func hostCommand(args []string, std stdio, ui *ui) *cli.Command {
@@ -28,7 +29,10 @@ authorized_keys in $XDG_CONFIG_HOME/pairterm, or, if there is no such file,
 holders of your own keys.
 
 Without --signal a small introduction server runs inside, at the addresses of
-this machine; that is all it takes on one machine, in a LAN or a VPN.`,
+this machine; that is all it takes on one machine, in a LAN or a VPN.
+
+Ctrl-] and then i tells who is here, and over which path; Ctrl-] twice is Ctrl-]
+for the shell, and --escape chooses another key, or none.`,
 		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "allow", Aliases: []string{"a"}, Usage: "let `WHO` in, to see and type (repeatable)"},
 			&cli.StringSliceFlag{Name: "view", Usage: "let `WHO` in, to see only (repeatable)"},
@@ -41,6 +45,7 @@ this machine; that is all it takes on one machine, in a LAN or a VPN.`,
 			&cli.IntFlag{Name: "scrollback", Value: defaultScrollback, Usage: "keep `KIB` of past output for guests"},
 			&cli.StringFlag{Name: "github-url", Value: "https://github.com", Usage: "`URL` of the GitHub that github:NAME means"},
 			&cli.StringFlag{Name: "gitlab-url", Value: "https://gitlab.com", Usage: "`URL` of the GitLab that gitlab:NAME means"},
+			&cli.StringFlag{Name: "escape", Value: term.DefaultLeader.String(), Usage: "the leader `KEY`, for example ctrl-a, or none"},
 			&cli.BoolFlag{Name: "headless", Usage: "share without a terminal of your own, as a service or in CI"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show no notices of joins and leaves in the terminal"},
 			&cli.BoolFlag{Name: "nested", Usage: "share even inside a shell that is shared already"},
@@ -83,6 +88,11 @@ this machine; that is all it takes on one machine, in a LAN or a VPN.`,
 			default:
 				return usage("--size host, or --size smallest", "--size %q", size)
 			}
+			leader, err := term.ParseLeader(c.String("escape"))
+			if err != nil {
+				return usage("for example: --escape ctrl-a", "--escape: %w", err)
+			}
+			o.leader = leader
 			if len(o.signal) > 0 && o.signalListen != "" {
 				return usage("leave out one of them", "--signal-listen is for the server inside, which --signal replaces")
 			}
@@ -91,7 +101,6 @@ this machine; that is all it takes on one machine, in a LAN or a VPN.`,
 					return usage("a number from 1 to 65535", "--%s %d", p, n)
 				}
 			}
-			var err error
 			if o.publicAddrs, err = parsePublicAddrs(c.StringSlice("public-addr")); err != nil {
 				return err
 			}
@@ -142,6 +151,7 @@ type hostOptions struct {
 	scrollback   int // bytes
 	githubURL    string
 	gitlabURL    string
+	leader       term.Leader
 	headless     bool
 	nested       bool
 	quiet        bool
