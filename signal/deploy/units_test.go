@@ -79,14 +79,21 @@ func TestUser(t *testing.T) {
 		t.Skip("making a user takes root")
 	}
 	root := t.TempDir()
-	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
-		t.Fatal(err)
+	// Where README.md has it put.
+	dir := filepath.Join(root, "usr/local/lib/sysusers.d")
+	for _, d := range []string{filepath.Join(root, "etc"), dir} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	conf, err := filepath.Abs("systemd/sysusers.conf")
+	conf, err := os.ReadFile("systemd/sysusers.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("systemd-sysusers", "--root="+root, conf).CombinedOutput(); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "pairterm-signal.conf"), conf, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("systemd-sysusers", "--root="+root).CombinedOutput(); err != nil {
 		t.Fatalf("systemd-sysusers: %v\n%s", err, out)
 	}
 	users, err := os.ReadFile(filepath.Join(root, "etc/passwd"))
