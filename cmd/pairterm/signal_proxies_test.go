@@ -37,6 +37,7 @@ type proxy struct {
 	before  string
 	after   string
 	args    []string // CONFIG stands for the file
+	server  []string // what the server behind it is told more
 }
 
 var proxies = []proxy{
@@ -63,6 +64,16 @@ var proxies = []proxy{
 		},
 		after: "}\n",
 		args:  []string{"-p", "DIR", "-e", "stderr", "-c", "CONFIG"},
+	},
+	{
+		program: "haproxy",
+		config:  "../../signal/deploy/haproxy/haproxy.cfg",
+		replace: []string{
+			"    bind :::443 v4v6\n", "    bind 127.0.0.1:PORT\n",
+			" 127.0.0.1:8443 send", " SERVER send",
+		},
+		args:   []string{"-db", "-f", "CONFIG"},
+		server: []string{"--proxy-protocol", "--tls-cert", "CERT", "--tls-key", "KEY"},
 	},
 }
 
@@ -184,8 +195,12 @@ func TestSignalBehindProxies(t *testing.T) {
 			if _, err := exec.LookPath(p.program); err != nil {
 				t.Skipf("%s is not here", p.program)
 			}
-			server := startSignal(t, nil, nil, "--listen", "127.0.0.1:0", "--stun", "none", "--log-format", "json", "--full-addresses",
-				"--name", "localhost", "--trusted-proxy", "127.0.0.1", "--open")
+			args := []string{"--listen", "127.0.0.1:0", "--stun", "none", "--log-format", "json", "--full-addresses",
+				"--name", "localhost", "--trusted-proxy", "127.0.0.1", "--open"}
+			for _, a := range p.server {
+				args = append(args, strings.NewReplacer("CERT", cert, "KEY", key).Replace(a))
+			}
+			server := startSignal(t, nil, nil, args...)
 			addr := p.start(t, server.says(`signaling on (127[0-9.:]+)`)[1], cert, key)
 			_, port, _ := net.SplitHostPort(addr)
 			from := dialTo(addr, 127, 0, 0, 9)
