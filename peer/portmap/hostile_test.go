@@ -31,6 +31,7 @@ func stranger(t *testing.T) *net.UDPConn {
 // another port of the router, to other questions, and pieces of answers. Only the router's
 // counts.
 func TestForgedAnswers(t *testing.T) {
+	t.Parallel()
 	evil := netip.MustParseAddrPort("203.0.113.66:666")
 	want := request{network: "udp4", port: 5000, nonce: [12]byte{1, 2, 3}}
 	forgedPCP := func(change func(h *pcpHeader, m *pcpMapping)) []byte {
@@ -108,6 +109,7 @@ func TestForgedAnswers(t *testing.T) {
 
 // TestFlood has a router answer with nothing but nonsense, more than anybody would.
 func TestFlood(t *testing.T) {
+	t.Parallel()
 	r := newFakeRouter(t)
 	r.set(func() {
 		r.before = func([]byte, netip.AddrPort) [][]byte {
@@ -174,6 +176,7 @@ func victim(t *testing.T, addr string) (base string, hits *atomic.Int32) {
 // TestThirdParties has the router point at others: in the answer to a search, by a
 // redirect, and in its description. Nobody but the router is asked anything.
 func TestThirdParties(t *testing.T) {
+	t.Parallel()
 	base, hits := victim(t, "127.0.0.2:0")
 	port := base[strings.LastIndex(base, ":")+1:]
 	t.Run("location", func(t *testing.T) {
@@ -239,6 +242,7 @@ func TestThirdParties(t *testing.T) {
 
 // TestBadHTTP has the router's web server do what it can.
 func TestBadHTTP(t *testing.T) {
+	t.Parallel()
 	endless := func(w http.ResponseWriter, piece string) {
 		for {
 			if _, err := io.WriteString(w, piece); err != nil {
@@ -315,6 +319,7 @@ func TestBadHTTP(t *testing.T) {
 
 // TestSearchFlood has the router answer a search without end.
 func TestSearchFlood(t *testing.T) {
+	t.Parallel()
 	r := newFakeRouter(t, UPnP)
 	var fetched atomic.Int32
 	r.http.HandleFunc("GET /flood/", func(w http.ResponseWriter, _ *http.Request) {

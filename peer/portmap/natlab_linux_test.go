@@ -125,6 +125,7 @@ var protocolsOf = map[Protocol]natlab.PortMap{PCP: natlab.PCP, NATPMP: natlab.NA
 // known to be lost when the router has been off, it is made again, and it is gone when it
 // has been removed.
 func TestMiniupnpd(t *testing.T) {
+	t.Parallel()
 	lab := natlab.New(t)
 	for protocol, k := range protocolsOf {
 		t.Run(protocol.String(), func(t *testing.T) {
@@ -169,6 +170,7 @@ func TestMiniupnpd(t *testing.T) {
 
 // TestPinhole has the real daemon open an IPv6 firewall.
 func TestPinhole(t *testing.T) {
+	t.Parallel()
 	lab := natlab.New(t)
 	site := lab.Site("home", natlab.Config{NAT: natlab.Symmetric, IPv6: true, PortMap: natlab.PCP})
 	a := play(t, site.Machine("host"), "PCP6")
@@ -194,6 +196,7 @@ func TestPinhole(t *testing.T) {
 // TestClientAtMiniupnpd has a Client use whatever the router speaks, for UDP and TCP, and
 // leave nothing behind.
 func TestClientAtMiniupnpd(t *testing.T) {
+	t.Parallel()
 	lab := natlab.New(t)
 	for _, k := range []natlab.PortMap{natlab.NATPMP, natlab.PCP, natlab.UPnP, natlab.UPnP | natlab.NATPMP | natlab.PCP} {
 		t.Run(fmt.Sprint(k), func(t *testing.T) {
@@ -228,6 +231,7 @@ func TestClientAtMiniupnpd(t *testing.T) {
 
 // TestProbeAtMiniupnpd tells what the real daemon speaks.
 func TestProbeAtMiniupnpd(t *testing.T) {
+	t.Parallel()
 	lab := natlab.New(t)
 	all := natlab.UPnP | natlab.NATPMP | natlab.PCP
 	machine := func(k natlab.PortMap) *natlab.Machine {

@@ -9,6 +9,7 @@ import (
 // TestProbe tells which protocols a router speaks, tries each one out, and leaves
 // nothing behind.
 func TestProbe(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		speaks []Protocol
