@@ -19,6 +19,7 @@ import (
 	"github.com/pairterm/pairterm/peer"
 	"github.com/pairterm/pairterm/peer/link"
 	"github.com/pairterm/pairterm/peer/portmap"
+	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/term"
 	"github.com/pairterm/pairterm/term/record"
 	"github.com/pairterm/pairterm/term/screen"
@@ -217,7 +218,7 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 		Key:       h.key,
 		Identity:  h.identity,
 		Authorize: authorizer(h.list),
-		Pipes:     h.place.listener,
+		Pipes:     h.entrance(),
 		Transport: h.transport,
 		Source:    shared,
 		NewInput:  func(_ peer.GuestInfo, ready func()) peer.GuestInput { return newGuestInput(shared, ready, o.smallest) },
@@ -267,6 +268,7 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 			return nil
 		})
 	}
+	entrance := h.entrance()
 	g.Go(func() error {
 		// Certificates expire without a change of any list.
 		tick := time.NewTicker(time.Second)
@@ -278,7 +280,7 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 			case <-tick.C:
 				if now := ownAddresses(); now != addrs {
 					addrs = now
-					h.place.listener.Check()
+					entrance.Check()
 				}
 			case s := <-h.place.states:
 				log.Debug("signaling server", "url", s.URL, "phase", s.Phase, "err", s.Err, "retry", s.Retry)
@@ -308,6 +310,23 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 		return exitStatus(status.Code())
 	}
 	return nil
+}
+
+// entrance is where guests come in: by way of the signaling servers, and then through
+// the router.
+type entrance struct {
+	*signal.Listener
+	portmap *portmap.Client // nil for no port mappings
+}
+
+func (h *hosting) entrance() entrance { return entrance{h.place.listener, h.portmap} }
+
+// Check makes sure that both are open, since something is amiss.
+func (e entrance) Check() {
+	e.Listener.Check()
+	if e.portmap != nil {
+		e.portmap.Check()
+	}
 }
 
 // scrollbackBytes is what package term calls a number of bytes, of which zero are none.

@@ -28,30 +28,40 @@ func TestRoaming(t *testing.T) {
 	cone := natlab.Config{NAT: natlab.Cone}
 	// pause is how long something is down. Both ends notice it.
 	pause := func() { time.Sleep(2 * time.Second) }
+	// The two meet only through ports that a router maps on request.
+	symmetric := natlab.Config{NAT: natlab.Symmetric}
+	mapping := natlab.Config{NAT: natlab.Symmetric, PortMap: natlab.UPnP | natlab.NATPMP | natlab.PCP}
 	for _, change := range []struct {
-		name   string
-		host   natlab.Config
-		change func(r *roaming)
+		name        string
+		host, guest natlab.Config
+		change      func(r *roaming)
 	}{
-		{"guest's mapping changes", cone, func(r *roaming) { r.guestSite.Remap() }},
-		{"host's mapping changes", cone, func(r *roaming) { r.hostSite.Remap() }},
-		{"guest's router reboots", cone, func(r *roaming) { r.guestSite.PowerOff(); pause(); r.guestSite.PowerOn() }},
-		{"host's router reboots", cone, func(r *roaming) { r.hostSite.PowerOff(); pause(); r.hostSite.PowerOn() }},
-		{"guest comes to the host's LAN", cone, func(r *roaming) {
+		{"guest's mapping changes", cone, cone, func(r *roaming) { r.guestSite.Remap() }},
+		{"host's mapping changes", cone, cone, func(r *roaming) { r.hostSite.Remap() }},
+		{"guest's router reboots", cone, cone, func(r *roaming) { r.guestSite.PowerOff(); pause(); r.guestSite.PowerOn() }},
+		{"host's router reboots", cone, cone, func(r *roaming) { r.hostSite.PowerOff(); pause(); r.hostSite.PowerOn() }},
+		{"guest comes to the host's LAN", cone, cone, func(r *roaming) {
 			r.guestAt.Plug(r.hostSite)
 			r.guestAt.Unplug("eth0")
 		}},
-		{"guest's Wi-Fi goes and another comes", cone, func(r *roaming) {
+		{"guest's Wi-Fi goes and another comes", cone, cone, func(r *roaming) {
 			r.guestAt.Unplug("eth0")
 			pause()
 			r.guestAt.Plug(r.Site("café", cone))
 		}},
-		{"host's Wi-Fi goes and another comes", cone, func(r *roaming) {
+		{"host's Wi-Fi goes and another comes", cone, cone, func(r *roaming) {
 			r.hostAt.Unplug("eth0")
 			pause()
 			r.hostAt.Plug(r.Site("café", cone))
 		}},
-		{"guest's mapping changes, the server is gone", natlab.Config{}, func(r *roaming) {
+		{"host's router reboots, which maps ports", mapping, symmetric, func(r *roaming) { r.hostSite.PowerOff(); pause(); r.hostSite.PowerOn() }},
+		{"guest's router reboots, which maps ports", symmetric, mapping, func(r *roaming) { r.guestSite.PowerOff(); pause(); r.guestSite.PowerOn() }},
+		{"host moves to another router that maps ports", mapping, symmetric, func(r *roaming) {
+			r.hostAt.Unplug("eth0")
+			pause()
+			r.hostAt.Plug(r.Site("café", mapping))
+		}},
+		{"guest's mapping changes, the server is gone", natlab.Config{}, cone, func(r *roaming) {
 			r.server.cmd.Process.Kill()
 			r.guestSite.Remap()
 		}},
@@ -62,7 +72,7 @@ func TestRoaming(t *testing.T) {
 		t.Run(change.name, func(t *testing.T) {
 			t.Parallel()
 			r := &roaming{internet: newInternet(t)}
-			r.hostSite, r.guestSite = r.Site("the host's", change.host), r.Site("the guest's", cone)
+			r.hostSite, r.guestSite = r.Site("the host's", change.host), r.Site("the guest's", change.guest)
 			r.hostAt, r.guestAt = r.hostSite.Machine("host"), r.guestSite.Machine("guest")
 			r.roam(change.change)
 		})

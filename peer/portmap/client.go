@@ -90,7 +90,8 @@ type Client struct {
 	observing sync.Mutex // serializes Observe
 
 	mu     sync.Mutex
-	wanted []*mapping // guarded by mu, in the order of the calls of Map
+	wanted []*mapping    // guarded by mu, in the order of the calls of Map
+	doubt  chan struct{} // guarded by mu; closed and replaced by Check
 }
 
 // mapping is one port that is wanted.
@@ -108,7 +109,7 @@ type mapping struct {
 
 // New returns a client. It starts nothing; [Client.Run] does.
 func New(cfg Config) *Client {
-	c := &Client{cfg: cfg, net: cfg.net.withDefaults(), log: cfg.Logger}
+	c := &Client{cfg: cfg, net: cfg.net.withDefaults(), log: cfg.Logger, doubt: make(chan struct{})}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -154,6 +155,23 @@ func (c *Client) Map(network string, port uint16, changed func(external []netip.
 		c.mu.Unlock()
 		c.wake(m)
 	})
+}
+
+// Check has the client make sure that the mappings and the way out of this machine are as
+// they were. Call it when there is reason for doubt: a peer has fallen silent, addresses
+// have changed. By itself it would notice within half a minute. Check never blocks.
+func (c *Client) Check() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.doubt)
+	c.doubt = make(chan struct{})
+}
+
+// doubted is closed at the next call of Check.
+func (c *Client) doubted() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.doubt
 }
 
 // wake has the site of a mapping look at what is wanted.

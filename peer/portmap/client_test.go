@@ -252,13 +252,28 @@ func TestRouterRestarts(t *testing.T) {
 		b.expectTold("[198.51.100.7:4001] true")
 		b.expect("asked again", s.take(), "0s add udp4 port 5000", "30s add udp4 port 5000 as before 198.51.100.7:4000")
 
+		after(10 * time.Second)
+		s.set(func(s *fakeServer) { s.lost, s.grant = true, granting(4002, time.Hour) })
+		for range 100 { // in doubt, but it is not asked more often than once a second
+			b.client.Check()
+			synctest.Wait()
+		}
+		b.expectTold("[198.51.100.7:4002] true")
+		b.expect("asked in doubt", s.take(), "40s add udp4 port 5000 as before 198.51.100.7:4001")
+		s.set(func(s *fakeServer) { s.lost, s.grant = true, granting(4001, time.Hour) })
+		b.client.Check()
+		after(doubtPause / 2)
+		b.expectTold()
+		after(doubtPause)
+		b.expectTold("[198.51.100.7:4001] true")
+
 		s.set(func(s *fakeServer) { s.silent = errSilent })
-		after(lifetime - time.Second)
+		after(lifetime - 5*time.Second)
 		b.expectTold() // it may be back any moment
 		after(checkInterval)
 		b.expectTold("[] false")
 		s.set(func(s *fakeServer) { s.silent = nil })
-		after(2 * firstSearch)
+		after(time.Minute)
 		b.expectTold("[198.51.100.7:4001] true")
 	})
 }
@@ -300,14 +315,19 @@ func TestNoServer(t *testing.T) {
 		after(4 * time.Second)
 		b.expectTold("[] false")
 		after(time.Hour)
-		b.mapPort() // who asks now is told at once
+		b.mapPort() // it is looked for again
+		after(4 * time.Second)
+		b.expectTold("[] false")
+		b.mapPort() // but not all the time
 		synctest.Wait()
 		b.expectTold("[] false")
 		b.mu.Lock()
 		servers[home] = []*fakeServer{newFakeServer(UPnP)}
 		b.mu.Unlock()
-		after(lastSearch + 5*time.Second)
-		b.expectTold("[198.51.100.7:4000] true", "[198.51.100.7:4000] true")
+		after(firstSearch)
+		b.client.Check()
+		synctest.Wait()
+		b.expectTold("[198.51.100.7:4000] true", "[198.51.100.7:4000] true", "[198.51.100.7:4000] true")
 	})
 }
 

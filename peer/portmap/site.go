@@ -14,13 +14,15 @@ const (
 	routeInterval = 5 * time.Second
 	// firstSearch and lastSearch bound the waits between looks for servers at a router
 	// that had none, which its owner may come to switch on.
-	firstSearch = 15 * time.Second
+	firstSearch = 5 * time.Second
 	lastSearch  = 5 * time.Minute
 
-	// checkInterval is how often a router is asked whether it still has a mapping, and
-	// doubtInterval how soon again when it did not answer.
+	// checkInterval is how often a router is asked whether it still has a mapping,
+	// doubtInterval how soon again when it did not answer, and doubtPause how soon at
+	// most after Client.Check, which anybody may cause who can fall silent.
 	checkInterval = 30 * time.Second
 	doubtInterval = 5 * time.Second
+	doubtPause    = time.Second
 	// firstRetry and lastRetry bound the waits between requests that fail.
 	firstRetry = 5 * time.Second
 	lastRetry  = 10 * time.Minute
@@ -62,7 +64,7 @@ func (s *site) run(ctx context.Context) {
 			<-found.usable
 			if err = errNoServer; len(found.soFar()) > 0 {
 				began := time.Now()
-				if err = s.serve(rctx, r, found, nil); time.Since(began) > lastSearch {
+				if err = s.serve(rctx, r, found); time.Since(began) > lastSearch {
 					pause = firstSearch
 				}
 			}
@@ -72,9 +74,7 @@ func (s *site) run(ctx context.Context) {
 			}
 		}
 		if rctx.Err() == nil {
-			pctx, done := context.WithTimeout(rctx, pause)
-			_ = s.serve(pctx, r, nil, err)
-			done()
+			s.idle(rctx, pause, err)
 			pause = min(2*pause, lastSearch)
 		}
 		cancel(nil)
@@ -104,6 +104,7 @@ func (s *site) follow(ctx context.Context, cancel context.CancelCauseFunc, r rou
 	for {
 		select {
 		case <-tick.C:
+		case <-s.client.doubted():
 		case <-ctx.Done():
 			return
 		}
@@ -115,8 +116,8 @@ func (s *site) follow(ctx context.Context, cancel context.CancelCauseFunc, r rou
 }
 
 // serve keeps the mappings that are wanted until ctx is done, or until none of the
-// servers answers any more, and takes them away. Without servers it just says why.
-func (s *site) serve(ctx context.Context, r route, found *search, why error) error {
+// servers answers any more, and takes them away.
+func (s *site) serve(ctx context.Context, r route, found *search) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
@@ -126,20 +127,18 @@ func (s *site) serve(ctx context.Context, r route, found *search, why error) err
 		wanted := make(map[*mapping]bool)
 		for _, m := range s.wanted() {
 			wanted[m] = true
-			switch {
-			case found == nil:
-				m.set(0, netip.AddrPort{}, why)
-			case keepers[m] == nil:
-				kctx, stop := context.WithCancel(ctx)
-				keepers[m] = stop
-				k := &keeper{mapping: m, route: r, found: found}
-				running.Go(func() {
-					defer stop()
-					if err := k.run(kctx); err != nil {
-						cancel(err)
-					}
-				})
+			if keepers[m] != nil {
+				continue
 			}
+			kctx, stop := context.WithCancel(ctx)
+			keepers[m] = stop
+			k := &keeper{mapping: m, route: r, found: found}
+			running.Go(func() {
+				defer stop()
+				if err := k.run(kctx); err != nil {
+					cancel(err)
+				}
+			})
 		}
 		for m, stop := range keepers {
 			if !wanted[m] {
@@ -151,6 +150,37 @@ func (s *site) serve(ctx context.Context, r route, found *search, why error) err
 		case <-s.wake:
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		}
+	}
+}
+
+// idle tells those who want mappings why there are none, until it is time to look for
+// servers again: when the pause is over, and when somebody new asks or is in doubt, unless
+// the last look was just now.
+func (s *site) idle(ctx context.Context, pause time.Duration, why error) {
+	over := time.NewTimer(pause)
+	defer over.Stop()
+	soonest := time.Now().Add(firstSearch)
+	told := make(map[*mapping]bool)
+	for first := true; ; first = false {
+		doubted := s.client.doubted()
+		for _, m := range s.wanted() {
+			if !first && !told[m] && !time.Now().Before(soonest) {
+				return
+			}
+			told[m] = true
+			m.set(0, netip.AddrPort{}, why)
+		}
+		select {
+		case <-s.wake:
+		case <-doubted:
+			if !time.Now().Before(soonest) {
+				return
+			}
+		case <-over.C:
+			return
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -274,26 +304,34 @@ func (k *keeper) ask(ctx context.Context, s server) error {
 // found to be lost.
 func (k *keeper) hold(ctx context.Context) error {
 	s := k.server
-	renew := time.Now().Add(time.Until(k.expires) / 2)
-	next := checkInterval
+	asked := time.Now()
+	renew, check := asked.Add(time.Until(k.expires)/2), asked.Add(checkInterval)
 	for {
-		if !sleep(ctx, min(next, time.Until(renew))) {
+		next := time.NewTimer(time.Until(earlier(renew, check)))
+		select {
+		case <-next.C:
+		case <-k.mapping.client.doubted():
+			next.Stop()
+			check = earlier(check, asked.Add(doubtPause))
+			continue
+		case <-ctx.Done():
+			next.Stop()
 			return ctx.Err()
 		}
-		now := time.Now()
+		asked = time.Now()
 		switch {
-		case !now.Before(k.expires):
+		case !asked.Before(k.expires):
 			return fmt.Errorf("expired: %w", errSilent)
-		case now.Before(renew):
+		case asked.Before(renew):
 			cctx, done := context.WithTimeout(ctx, requestPatience)
 			held, err := s.check(cctx, k.want(), k.grant)
 			done()
 			if !held {
 				return errors.New("the router has forgotten it, or moved it")
 			}
-			next = checkInterval
+			check = time.Now().Add(checkInterval)
 			if err != nil {
-				next = doubtInterval
+				check = time.Now().Add(doubtInterval)
 			}
 		default:
 			var refused *refusedError
@@ -301,9 +339,16 @@ func (k *keeper) hold(ctx context.Context) error {
 				return err
 			}
 			renew = time.Now().Add(max(time.Until(k.expires)/2, doubtInterval))
-			next = checkInterval
+			check = time.Now().Add(checkInterval)
 		}
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // remove takes away the mapping that was granted, or that may have been: when an answer
