@@ -137,3 +137,23 @@ func TestDoctorInNetworks(t *testing.T) {
 		})
 	}
 }
+
+// TestHostLearnsOfNoPath has a host told in one line why a guest that it let in found no
+// path, and in more when it asks for more; once, though the guest tries several times. The
+// guest's side is in TestNetworks.
+func TestHostLearnsOfNoPath(t *testing.T) {
+	t.Parallel()
+	n := newInternet(t)
+	host, guest := n.Site("host's", natlab.Config{NAT: natlab.Symmetric}), n.Site("guest's", natlab.Config{NAT: natlab.Symmetric})
+	h := n.spawn(host.Machine("host"), "host", "--headless", "--verbose", "--signal", n.url, "--", "cat")
+	ticket := h.expect(t, `pairterm join (pt1[a-z0-9]+)`)
+	n.spawn(guest.Machine("guest"), "join", ticket).expect(t, `error: no direct path`)
+	h.expect(t, `: no direct path \(you: symmetric NAT; guest: symmetric NAT\); what helps: UPnP or NAT-PMP in your router`)
+	h.expect(t, `your network: a symmetric NAT`)
+	h.expect(t, `the guest's: a symmetric NAT`)
+	h.expect(t, `tried \d+ pairs? of addresses in 1\d s: \d+ over udp4`)
+	h.expect(t, `or forward UDP port 40000 there to this machine: pairterm host --port 40000`)
+	if n := strings.Count(h.output(), "no direct path ("); n != 1 {
+		t.Errorf("told %d times in %s", n, h.output())
+	}
+}

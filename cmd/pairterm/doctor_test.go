@@ -167,11 +167,13 @@ func TestExamination(t *testing.T) {
 	}
 
 	b.Reset()
-	p := findingPrinter{w: &b, width: findingIndent + 22, colour: true}
-	p.print(finding{Check: "udp", Verdict: verdictProblem, Text: "none of it gets out of this network", Hint: "ask averyveryveryverylongword here"})
+	p := findingPrinter{w: &b, width: findingIndent + 23, colour: true}
+	p.print(finding{Check: "udp", Verdict: verdictProblem, Text: "none of it gets out of this network", Hint: "open a port averyveryverylongword: pairterm host --port 40000"})
 	want := "  \x1b[31mproblem \x1b[m  udp        none of it gets out of\n" +
 		"                       this network\n" +
-		"                       -> ask averyveryveryverylongword here\n"
+		"                       -> open a port\n" +
+		"                          averyveryverylongword:\n" +
+		"                          pairterm host --port 40000\n"
 	if b.String() != want {
 		t.Errorf("printed\n%s\nwant\n%s", b.String(), want)
 	}

@@ -156,15 +156,21 @@ func (p findingPrinter) print(f finding) {
 // minWrap is the narrowest column that text is wrapped to.
 const minWrap = 20
 
-// wrap breaks text into lines of a width at its blanks. Words that are longer stay whole:
-// they are commands and URLs, to be copied.
+// wrap breaks text into lines of a width at its blanks. What is to be copied stays whole,
+// however long: a URL, and a command at the end.
 func wrap(text string, width int) []string {
 	if width < minWrap {
 		return []string{text}
 	}
+	text, command, ok := strings.Cut(text, ": pairterm ")
+	words := strings.Split(text, " ")
+	if ok {
+		words[len(words)-1] += ":"
+		words = append(words, "pairterm "+command)
+	}
 	var lines []string
 	line := ""
-	for _, word := range strings.Split(text, " ") {
+	for _, word := range words {
 		switch {
 		case line == "":
 			line = word

@@ -35,7 +35,7 @@ func (n noPath) details() []string {
 		"tried " + n.tried(),
 	}
 	if a := n.sameOutside(); a.IsValid() {
-		lines = append(lines, fmt.Sprintf("both come from the same address, %v: the router or the Wi-Fi that both are in keeps its devices apart", a))
+		lines = append(lines, fmt.Sprintf("both come from the same outside address, %v: what both are behind, a router, a Wi-Fi or a provider, keeps them apart", a))
 	}
 	return lines
 }
@@ -185,6 +185,7 @@ const (
 	remedyForward               // a port that is forwarded by hand, or opened in a firewall
 	remedyTCP                   // the same over TCP, for who has no UDP
 	remedyVPN                   // both machines in one
+	remedySTUN                  // a signaling server whose STUN answers
 )
 
 // step is a remedy and where it is to be applied.
@@ -203,6 +204,8 @@ func (n noPath) best() (step, bool) {
 		host, guest = guest, host
 	}
 	switch {
+	case host.UDPBlocked() && guest.UDPBlocked():
+		return step{remedySTUN, false}, true // the server is what the two have in common
 	case host.UDPBlocked():
 		return step{remedyVPN, true}, true
 	case guest.UDPBlocked() && host.PortMapping == link.PortMappingMade:
@@ -213,6 +216,8 @@ func (n noPath) best() (step, bool) {
 		return step{remedyIPv6, true}, true
 	case host.V6.Answered && !guest.V6.Address:
 		return step{remedyIPv6, false}, true
+	case n.sameOutside().IsValid():
+		return step{remedyVPN, true}, true
 	case host.V4.Mapping == link.MappingNone, host.PortMapping == link.PortMappingRefused:
 		return step{remedyForward, true}, true
 	case host.PortMapping == link.PortMappingMade: // and it did not help: there is another NAT
@@ -264,6 +269,8 @@ func (n noPath) hints() []string {
 		}
 	case remedyVPN:
 		return []string{vpn}
+	case remedySTUN:
+		first = "the signaling server's STUN answers neither side: open 3478/udp and 3479/udp there, or name another with --stun HOST:PORT"
 	}
 	return []string{first, "or " + vpn}
 }
@@ -296,6 +303,8 @@ func (n noPath) notice() string {
 		best = tcpCommand + ", forwarded"
 	case remedyVPN:
 		best = "a VPN"
+	case remedySTUN:
+		return "no direct path, and no answer from STUN to either side; open 3478/udp and 3479/udp at the signaling server"
 	}
 	return fmt.Sprintf("no direct path (you: %s; guest: %s); what helps: %s", inAWord(n.NAT), inAWord(n.PeerNAT), best)
 }

@@ -74,6 +74,10 @@ func TestNoPathAdvice(t *testing.T) {
 			"no direct path (you: UDP blocked; guest: NAT); what helps: a VPN",
 			"put both machines into one VPN",
 			"put both machines into one VPN"},
+		{"STUN that answers nobody", &natBlocked, &natBlocked,
+			"no direct path, and no answer from STUN to either side; open 3478/udp and 3479/udp at the signaling server",
+			"the signaling server's STUN answers neither side",
+			"the signaling server's STUN answers neither side"},
 		{"nothing known", &natUnknown, &natUnknown,
 			"no direct path; to find out why: pairterm doctor",
 			"both machines sit behind firewalls or NATs",
@@ -134,7 +138,7 @@ func TestNoPathDetails(t *testing.T) {
 			{Candidate: cand(link.CandidateSrflx, link.CandidateUDP, "192.0.2.1:7")},
 		}, []string{
 			"tried 2 pairs of addresses in 12 s: 2 over udp4 (1 own and 1 outside here, 1 outside there); nothing came from any of them",
-			"both come from the same address, 192.0.2.1: the router or the Wi-Fi that both are in keeps its devices apart",
+			"both come from the same outside address, 192.0.2.1: what both are behind, a router, a Wi-Fi or a provider, keeps them apart",
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -145,6 +149,9 @@ func TestNoPathDetails(t *testing.T) {
 			}, tt.want...)
 			if got := n.details(); strings.Join(got, "\n") != strings.Join(want, "\n") {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			if s, _ := n.best(); tt.name == "the same router" && s.remedy != remedyVPN && s.remedy != remedyIPv6 {
+				t.Errorf("what is to help is %v", s)
 			}
 		})
 	}
