@@ -55,24 +55,6 @@ type ACME struct {
 	stopped atomic.Bool // no more requests to the CA
 }
 
-// errStopped is what becomes of requests to the CA when the server ends.
-var errStopped = errors.New("the server ends")
-
-// stopper fails requests once the server ends: orders cannot be cancelled
-// otherwise.
-type stopper struct {
-	a    *ACME
-	base http.RoundTripper
-}
-
-// RoundTrip implements [http.RoundTripper].
-func (s *stopper) RoundTrip(r *http.Request) (*http.Response, error) {
-	if s.a.stopped.Load() {
-		return nil, errStopped
-	}
-	return s.base.RoundTrip(r)
-}
-
 // ParseEABKey decodes the key of an external account binding as CAs hand it
 // out: base64url, with padding or without.
 func ParseEABKey(text string) ([]byte, error) {
@@ -113,7 +95,7 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 	}
 	a.client = &acme.Client{
 		DirectoryURL: o.Directory,
-		HTTPClient:   &http.Client{Transport: &stopper{a, base}, Timeout: 30 * time.Second},
+		HTTPClient:   &http.Client{Transport: &caTransport{a, base}, Timeout: 30 * time.Second},
 		UserAgent:    "pairterm",
 	}
 	a.manager.Store(a.newManager())

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -180,6 +181,55 @@ func TestACMEOverHTTP(t *testing.T) {
 	if _, err := handshake(l, authority.Roots, domain); err != nil {
 		t.Error(err)
 	}
+}
+
+// When the CA does not reach us, the log says what it said about that.
+func TestACMESaysWhyNot(t *testing.T) {
+	closed := listen(t)
+	_ = closed.Close()
+	authority := acmetest.New(t, port(closed), port(closed))
+	o := options(t, authority)
+	said := make(lines, 100)
+	o.Logger = slog.New(slog.NewTextHandler(said, nil))
+	a, err := certs.NewACME(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Obtain(ctx, func() { t.Error("there is no certificate to be had") }) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, want := range []string{
+		`could not see that the domain is ours" domain=` + domain + ` challenge=tls-alpn-01 why="Failed to connect to 127`,
+		`msg="no certificate yet" domain=` + domain,
+	} {
+		for re := regexp.MustCompile(want); ; {
+			select {
+			case line := <-said:
+				if re.MatchString(line) {
+					break
+				}
+				continue
+			case <-time.After(time.Minute):
+				t.Fatalf("the log does not say %s", want)
+			}
+			break
+		}
+	}
+}
+
+// lines is a log.
+type lines chan string
+
+// Write implements [io.Writer].
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
 }
 
 // When the clock jumps, for instance since the machine slept, a certificate that
