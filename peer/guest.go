@@ -118,8 +118,7 @@ type GuestConfig[S any] struct {
 	OnStatus func(Status)
 	OnRole   func(keys.Role)
 	OnEcho   func(typed uint64)
-	// OnHistory gets the host's HostConfig.History, if that is not empty; it may
-	// be nil.
+	// OnHistory gets what AskHistory asked for. It must return soon, and may be nil.
 	OnHistory func([]byte)
 	// Log may be nil.
 	Log *slog.Logger
@@ -361,7 +360,7 @@ func (g *Guest[S]) Leave() {
 
 // receive reads a session's control channel until the link ends.
 func (g *Guest[S]) receive(s *session, byes chan<- Goodbye) {
-	var history []byte
+	var history historyReader
 	err := s.receive(func(m any) {
 		switch m := m.(type) {
 		case Goodbye:
@@ -370,13 +369,13 @@ func (g *Guest[S]) receive(s *session, byes chan<- Goodbye) {
 			default:
 			}
 		case controlHistory:
-			if len(history)+len(m.piece) > MaxHistory {
-				return
-			}
-			history = append(history, m.piece...)
-			if m.last && g.cfg.OnHistory != nil {
-				g.cfg.OnHistory(history)
-				history = nil
+			p, complete, err := history.add(m)
+			switch {
+			case err != nil:
+				g.cfg.Log.Debug("history not taken", "err", err)
+				s.hangUp()
+			case complete && g.cfg.OnHistory != nil:
+				g.cfg.OnHistory(p)
 			}
 		case controlHello:
 			g.setRole(m.role)

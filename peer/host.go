@@ -25,13 +25,6 @@ const (
 	// without a new proof. It covers a suspended laptop over lunch.
 	ResumeGrace = time.Hour
 
-	// MaxHistory bounds what a guest is sent of HostConfig.History, in bytes.
-	MaxHistory = 256 << 10
-	// historyPiece is how much of it goes into a message, historyAhead how much
-	// may be on its way at once, so that a key never waits behind much of it.
-	historyPiece = 2 << 10
-	historyAhead = 4 << 10
-
 	// maxPending bounds the handshakes under way, maxPendingSource those of one
 	// origin as the signaling server tells them apart. One too many ends the oldest
 	// of them, so that who stays silent cannot keep others out.
@@ -83,10 +76,10 @@ type HostConfig[S any] struct {
 	NewInput func(guest GuestInfo, ready func()) GuestInput
 	// Info is what a guest that was admitted is told about the session.
 	Info func() Info
-	// History returns what was before a guest joins, for its OnHistory; nil for
-	// nothing. It is sent once, beside the streams and never in front of them, up
-	// to MaxHistory bytes.
-	History func() []byte
+	// History returns what a guest asks for by AskHistory, at most MaxHistory bytes;
+	// nil for nothing. It is sent beside the streams and never in front of them. It
+	// must be safe for concurrent use, and may be nil.
+	History func(from uint64) []byte
 	// Observe is told of events, one at a time. It holds nobody up: events
 	// that it is too slow for are dropped. It may be nil.
 	Observe func(Event)

@@ -27,9 +27,10 @@ type guest[S any] struct {
 	sender  *stream.Sender[S]
 	input   GuestInput
 
-	binds   chan *session // links that were made, for run
-	dismiss chan Goodbye  // why the guest is told to go, for run; holds one
-	gone    chan struct{} // closed when run has returned
+	binds   chan *session   // links that were made, for run
+	dismiss chan Goodbye    // why the guest is told to go, for run; holds one
+	asks    chan historyAsk // holds the newest
+	gone    chan struct{}   // closed when run has returned
 
 	sizing sync.Mutex // held while the role or the size is passed on to input
 
@@ -53,6 +54,7 @@ func newGuest[S any](h *Host[S], p tunnel.Peer) *guest[S] {
 		since:   time.Now(),
 		binds:   make(chan *session),
 		dismiss: make(chan Goodbye, 1),
+		asks:    make(chan historyAsk, 1),
 		gone:    make(chan struct{}),
 		role:    p.Role,
 	}
@@ -185,6 +187,7 @@ func (g *guest[S]) run(ctx context.Context) {
 	defer cancel()
 	failed := make(chan error, 1)
 	work.Go(func() { failed <- g.sender.Run(sctx) })
+	work.Go(func() { g.tellHistory(sctx) })
 
 	left := g.loop(sctx, &work, failed)
 	left.Guest = g.info()
@@ -230,7 +233,6 @@ func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan
 			default:
 				joined = true
 				g.host.observe(Joined{g.info()})
-				work.Go(func() { g.sendHistory(ctx, s) })
 			}
 		case <-linkDone:
 			linkDone = nil
@@ -262,28 +264,6 @@ func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan
 	}
 }
 
-// sendHistory sends what was before, as fast as the link takes it without
-// making anything else wait.
-func (g *guest[S]) sendHistory(ctx context.Context, s *session) {
-	if g.host.cfg.History == nil {
-		return
-	}
-	history := g.host.cfg.History()
-	if len(history) == 0 || len(history) > MaxHistory {
-		return
-	}
-	for len(history) > 0 {
-		piece := history[:min(len(history), historyPiece)]
-		history = history[len(piece):]
-		if s.link.Control().WaitBelow(ctx, historyAhead) != nil {
-			return
-		}
-		if s.send(controlHistory{len(history) == 0, string(piece)}) != nil {
-			return
-		}
-	}
-}
-
 // receive reads a session's control channel until the link ends.
 func (g *guest[S]) receive(s *session, byes chan<- Goodbye) {
 	_ = s.receive(func(m any) { // the link's end has its own signs
@@ -295,6 +275,8 @@ func (g *guest[S]) receive(s *session, byes chan<- Goodbye) {
 			}
 		case controlBeside:
 			s.handBeside(m)
+		case controlAsk:
+			g.ask(historyAsk{s, m.from})
 		}
 	})
 	s.hangUp()

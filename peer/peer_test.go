@@ -284,7 +284,7 @@ func newNetworkWith(t testing.TB, cfg link.Config) *network {
 			n.typists = append(n.typists, ty)
 			return ty
 		},
-		History: func() []byte { return bytes.Repeat([]byte("long ago; "), 1000) },
+		History: func(from uint64) []byte { return bytes.Repeat(fmt.Appendf(nil, "since %d; ", from), 1000) },
 		Info:    func() peer.Info { return peer.Info{Cols: 80, Rows: 24, User: "bob", Host: "box"} },
 		Observe: n.observe,
 	})
@@ -387,8 +387,13 @@ func TestSession(t *testing.T) {
 	if p, info := g.Host(); info.User != "bob" || info.Cols != 80 || p.Role != keys.RoleType {
 		t.Errorf("the guest knows %+v, %+v", p, info)
 	}
-	if got := <-g.history; got != strings.Repeat("long ago; ", 1000) {
-		t.Errorf("the guest has got %d bytes of history", len(got))
+	for _, from := range []uint64{0, 1 << 40} {
+		if err := g.AskHistory(from); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-g.history; got != strings.Repeat(fmt.Sprintf("since %d; ", from), 1000) {
+			t.Errorf("the guest has got %d bytes of history", len(got))
+		}
 	}
 	n.source.Write([]byte("after"))
 	n.until("the text at the guest", func() bool { return g.page.Mark() == "before; after" })

@@ -17,8 +17,9 @@ import (
 //	hello    H→G  role 1            the link is in use; the tunnel is not needed any more
 //	role     H→G  role 1            the guest's role has changed
 //	goodbye  both reason 1, status 4 (two's complement), text s16
-//	history  H→G  last 1 (0 or 1), and the rest: a piece of what was before the
-//	              guest joined, in the form that the application gives it
+//	ask      G→H  from 8            the guest has missed history, from there on
+//	history  H→G  last 1 (0 or 1), and the rest: a piece of what it has missed, in
+//	              the form that the application gives it, compressed (RFC 1951)
 //	beside   both attempt 1, and the rest: a message of a link being set up beside
 //	              this one, as package link encodes it
 //	roam     H→G  0 1               the host's network has changed; there may be a better path
@@ -32,6 +33,7 @@ const (
 	typeRole    = 2
 	typeGoodbye = 3
 	typeHistory = 4
+	typeAsk     = 5
 	typeBeside  = 16
 	typeRoam    = 17
 
@@ -88,7 +90,10 @@ type Info struct {
 	Title      string // the terminal's title
 }
 
-// controlHistory is a piece of HostConfig.History.
+// controlAsk asks for HostConfig.History.
+type controlAsk struct{ from uint64 }
+
+// controlHistory is a piece of HostConfig.History, compressed.
 type controlHistory struct {
 	last  bool
 	piece string
@@ -111,7 +116,7 @@ var (
 )
 
 // appendControl appends the encoding of m: a controlHello, controlRole,
-// controlHistory, controlBeside, controlRoam or Goodbye.
+// controlAsk, controlHistory, controlBeside, controlRoam or Goodbye.
 func appendControl(dst []byte, m any) []byte {
 	b := cryptobyte.NewBuilder(dst)
 	switch m := m.(type) {
@@ -126,6 +131,9 @@ func appendControl(dst []byte, m any) []byte {
 		b.AddUint8(uint8(m.Reason))
 		b.AddUint32(uint32(int32(m.Status)))
 		addText16(b, m.Text)
+	case controlAsk:
+		b.AddUint8(typeAsk)
+		b.AddUint64(m.from)
 	case controlHistory:
 		b.AddUint8(typeHistory)
 		var last uint8
@@ -151,7 +159,17 @@ func appendControl(dst []byte, m any) []byte {
 func parseControl(p []byte) (any, error) {
 	s := cryptobyte.String(p)
 	var kind, v uint8
-	if !s.ReadUint8(&kind) || !s.ReadUint8(&v) {
+	if !s.ReadUint8(&kind) {
+		return nil, errMalformed
+	}
+	if kind == typeAsk {
+		var from uint64
+		if !s.ReadUint64(&from) || !s.Empty() {
+			return nil, fmt.Errorf("%w of type %d", errMalformed, kind)
+		}
+		return controlAsk{from}, nil
+	}
+	if !s.ReadUint8(&v) {
 		return nil, errMalformed
 	}
 	switch kind {

@@ -57,6 +57,7 @@ func FuzzControl(f *testing.F) {
 	f.Add(appendControl(nil, controlHistory{true, "lines"}))
 	f.Add(appendControl(nil, controlBeside{7, "message"}))
 	f.Add(appendControl(nil, controlRoam{}))
+	f.Add(appendControl(nil, controlAsk{1 << 40}))
 	f.Add(appendControl(nil, Goodbye{Reason: ReasonEnded, Status: 1, Text: "x"}))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		m, err := parseControl(p)

@@ -24,7 +24,8 @@
 //
 // A guest uses the same [TTY] with a [Painter], which takes the host's output,
 // and a [Keyboard], which tells what is typed from commands to pairterm, and
-// which is given the Painter to translate the mouse. Each has a Run.
+// which is given the Painter to translate the mouse. Each has a Run. What
+// [Painter.Missed] asks for is to be got from [Shared.Scrollback].
 //
 // # What it promises
 //

@@ -11,15 +11,16 @@ import (
 // A frame is what turns one screen into another, as it travels from Shared to
 // Painter:
 //
-//	version  1 byte, frameVersion
-//	columns  2 bytes, big endian
-//	rows     2 bytes, big endian
-//	bytes    the rest: output for a terminal of that size
+//	version   1 byte, frameVersion
+//	columns   2 bytes, big endian, as all numbers here
+//	rows      2 bytes
+//	scrolled  8 bytes: how many rows have left the screen through its top, ever
+//	bytes     the rest: output for a terminal of that size
 //
 // When the size is not that of the screen before, the bytes draw everything.
 const (
 	frameVersion = 1
-	frameHeader  = 5
+	frameHeader  = 13
 )
 
 // errFrame means that a frame came from a program that does not follow the
@@ -37,18 +38,19 @@ func appendFrame(dst []byte, from, to *screen.Snapshot) []byte {
 	dst = append(dst, frameVersion)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(cols))
 	dst = binary.BigEndian.AppendUint16(dst, uint16(rows))
+	dst = binary.BigEndian.AppendUint64(dst, to.ScrollbackTotal())
 	return screen.AppendDiff(dst, from, to)
 }
 
 // parseFrame takes a frame apart.
-func parseFrame(p []byte) (size Size, output []byte, err error) {
+func parseFrame(p []byte) (size Size, scrolled uint64, output []byte, err error) {
 	if len(p) < frameHeader || p[0] != frameVersion {
-		return size, nil, errFrame
+		return size, 0, nil, errFrame
 	}
 	size.Cols = int(binary.BigEndian.Uint16(p[1:]))
 	size.Rows = int(binary.BigEndian.Uint16(p[3:]))
 	if size != size.Clamp() {
-		return size, nil, fmt.Errorf("%w: size %v", errFrame, size)
+		return size, 0, nil, fmt.Errorf("%w: size %v", errFrame, size)
 	}
-	return size, p[frameHeader:], nil
+	return size, binary.BigEndian.Uint64(p[5:]), p[frameHeader:], nil
 }

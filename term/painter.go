@@ -39,8 +39,8 @@ type Painter struct {
 
 	mu      sync.Mutex
 	model   *screen.Screen
-	begun   bool   // the first state has come
-	history []byte // what Scrollback was given before that
+	begun   bool // the first state has come
+	rows    rows
 	view    view
 	notices notices
 
@@ -51,7 +51,6 @@ type Painter struct {
 	scratch   []byte
 	shown     *screen.Snapshot // while not live; nil: unknown
 	mains     bool             // something was drawn on the terminal's main screen
-	moved     bool             // there was output after the first state
 	bells     uint64           // that the terminal has rung
 	drawn     time.Time        // when something was painted last
 	held      time.Time        // since when painting waits for the program
@@ -77,6 +76,7 @@ func newPainter(t guestTerminal) *Painter {
 		resized: make(chan struct{}, 1),
 		model:   newModel(DefaultSize),
 		view:    view{window: size, shared: DefaultSize},
+		rows:    rows{quiet: missedQuiet, ask: make(chan uint64, 1)},
 	}
 }
 
@@ -97,13 +97,17 @@ func (p *Painter) Log(_ uint64, output []byte) {
 
 // pass gives output to the model, and to the terminal if it is live.
 func (p *Painter) pass(output []byte) {
-	p.moved = true
+	before := p.model.ScrollbackTotal()
 	if !p.live {
 		// The model has to know at any time what it would have let through.
 		p.scratch = p.model.Pass(p.scratch[:0], output)
+		p.rows.left += p.model.ScrollbackTotal() - before
 		return
 	}
 	p.unwritten = p.model.Pass(p.unwritten, output)
+	n := p.model.ScrollbackTotal() - before
+	p.rows.left += n
+	p.rows.kept += n
 	if len(p.unwritten) > maxUnwritten {
 		p.suspend()
 	}
@@ -113,6 +117,9 @@ func (p *Painter) pass(output []byte) {
 func (p *Painter) suspend() {
 	p.live, p.shown = false, nil
 	p.unwritten = nil
+	if r := &p.rows; r.kept != r.sure {
+		r.kept, r.stirred = r.sure, true
+	}
 }
 
 // halt ends live output at a picture that is known.
@@ -125,7 +132,7 @@ func (p *Painter) halt(at *screen.Snapshot) {
 // Frame takes what turns the state from into the state at pos, and returns
 // that.
 func (p *Painter) Frame(from *screen.Snapshot, _, _ uint64, frame []byte) (*screen.Snapshot, error) {
-	size, output, err := parseFrame(frame)
+	size, scrolled, output, err := parseFrame(frame)
 	if err != nil {
 		return nil, err
 	}
@@ -136,17 +143,20 @@ func (p *Painter) Frame(from *screen.Snapshot, _, _ uint64, frame []byte) (*scre
 	if from == present && p.view.shared == size {
 		// The usual case: what turns the model turns the terminal as well.
 		p.pass(output)
+		p.rows.skip(scrolled)
 	} else {
+		resized := p.view.shared != size
 		p.halt(present)
 		p.leap(from, size, output)
-		p.moved = p.begun
+		p.rows.leap(scrolled, resized && p.begun)
+	}
+	if p.rows.missing() {
+		p.halt(p.model.Snapshot())
+		p.rows.stirred = p.begun
 	}
 	if !p.begun {
 		p.begun = true
-		if p.history != nil {
-			p.scrollback(p.history)
-			p.history = nil
-		}
+		p.rows.joined = scrolled == 0
 	}
 	return p.model.Snapshot(), nil
 }
@@ -164,7 +174,7 @@ func (p *Painter) leap(from *screen.Snapshot, size Size, output []byte) {
 		fromSize.Cols, fromSize.Rows = from.Size()
 	}
 	if fromSize != size || size != modelSize(p.model) {
-		p.model = newModel(size)
+		p.model = screen.New(size.Cols, size.Rows, screen.Options{ScrollbackBytes: guestScrollback})
 	}
 	if fromSize == size {
 		p.scratch = screen.AppendDiff(p.scratch[:0], p.model.Snapshot(), from)
@@ -180,45 +190,6 @@ func newModel(size Size) *screen.Screen {
 func modelSize(s *screen.Screen) Size {
 	cols, rows := s.Size()
 	return Size{Cols: cols, Rows: rows}
-}
-
-// Scrollback takes what Shared.Scrollback returned: lines that left the shared
-// screen before the guest joined. It puts them into the terminal's scrollback
-// and reports whether it could: only where the shared screen is shown as it is,
-// and before there was more output, whose lines would come before them. What
-// comes before the first screen is kept for it.
-func (p *Painter) Scrollback(lines []byte) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.begun {
-		p.history = append([]byte(nil), lines...)
-		return true
-	}
-	return p.scrollback(lines)
-}
-
-// scrollback is Scrollback once there is a screen; the caller holds mu.
-func (p *Painter) scrollback(lines []byte) bool {
-	if p.moved || !p.view.exact() {
-		return false
-	}
-	// They come from another machine, so nothing but what may be shown goes to
-	// the terminal.
-	lines = newModel(p.view.shared).Pass(nil, lines)
-	if len(lines) > maxUnwritten {
-		return false
-	}
-	p.suspend()
-	if p.mains {
-		// The screen itself belongs behind them.
-		p.unwritten = append(p.unwritten, "\x18\x1b[?1049l\x1b[?6;69l\x1b[r\x1b[m\x1b[H\x1b[J"...)
-	} else {
-		p.mains = true
-		p.unwritten = scrollAway(p.unwritten, p.view.window.Rows)
-	}
-	p.unwritten = append(append(p.unwritten, lines...), "\x1b\\"...)
-	p.poke()
-	return true
 }
 
 // Mark returns the present state.
@@ -385,6 +356,7 @@ func (p *Painter) next(dst []byte, now time.Time) ([]byte, time.Duration) {
 	}
 	dst = append(dst, p.unwritten...)
 	p.unwritten = p.unwritten[:0]
+	p.rows.written(now)
 	text, left := p.notices.text(now)
 	if p.live {
 		if text == "" {
@@ -421,7 +393,15 @@ func (p *Painter) paint(dst []byte, text string, now time.Time) ([]byte, time.Du
 		p.mains = true
 		dst = scrollAway(dst, p.view.window.Rows)
 	}
-	if exact && text == "" && p.model.InGround() {
+	missing := exact && p.rows.missing()
+	var wait time.Duration
+	if missing && p.model.InGround() {
+		var done bool
+		if dst, done, wait = p.fill(dst, snap, text != "", now); done {
+			missing, p.shown = false, nil
+		}
+	}
+	if exact && text == "" && !missing && p.model.InGround() {
 		dst = screen.AppendDiff(dst, p.shown, snap)
 		p.live, p.shown = true, nil
 	} else {
@@ -429,7 +409,11 @@ func (p *Painter) paint(dst []byte, text string, now time.Time) ([]byte, time.Du
 		if p.shown == nil && !exact {
 			dst, p.shown = startPainting(dst, p.view.window)
 		}
-		dst = screen.AppendDiff(dst, p.shown, picture)
+		if exact {
+			dst = screen.AppendDiffInPlace(dst, p.shown, picture)
+		} else {
+			dst = screen.AppendDiff(dst, p.shown, picture)
+		}
 		p.shown = picture
 		if bells := snap.Bells(); bells > p.bells {
 			dst = append(dst, '\a') // once, however many there were
@@ -439,7 +423,7 @@ func (p *Painter) paint(dst []byte, text string, now time.Time) ([]byte, time.Du
 	if len(dst) > mark {
 		p.drawn = now
 	}
-	return dst, 0
+	return dst, wait
 }
 
 // leave takes the cursor to where the guest's shell may go on.
@@ -454,6 +438,9 @@ func (p *Painter) leave() error {
 			dst = append(dst, "\x1b\\\x1b[?1049l"...)
 		case snap.Alternate():
 			dst = append(dst, "\x1b\\\x1b[?1049l\x1b7\x1b[r\x1b8\r\n\x1b[J"...)
+		case p.rows.missing():
+			dst = screen.AppendDiff(p.fillNow(dst, snap, time.Now()), nil, snap)
+			dst = appendBelow(append(dst, "\x1b\\"...), snap)
 		case !p.live:
 			// Take away the notice.
 			dst = screen.AppendDiff(dst, p.shown, snap)

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -410,59 +409,6 @@ func TestPainterQueries(t *testing.T) {
 	}
 }
 
-// TestPainterHistory looks at the scrollback of the guest's terminal: what was
-// on its screen before, and what left the host's before the guest joined.
-func TestPainterHistory(t *testing.T) {
-	t.Run("before the first screen", func(t *testing.T) { testPainterHistory(t, true) })
-	t.Run("after it", func(t *testing.T) { testPainterHistory(t, false) })
-}
-
-func testPainterHistory(t *testing.T, early bool) {
-	g := newPairing(t, Size{40, 5}, Size{40, 5})
-	_, _ = g.tty.Write([]byte("my own shell\r\n$ pairterm join\r\n"))
-	for i := range 20 {
-		g.print(fmt.Sprintf("line %d\r\n", i))
-	}
-	g.print("\x1b[31m$ \x1b[m")
-	old := g.host.settle().AppendScrollback(nil, 10)
-	hostile := append([]byte("\x1b[6n\x1b[c"), old...)
-	if early && !g.p.Scrollback(hostile) {
-		t.Error("scrollback was not kept for the first screen")
-	}
-	g.frame(nil)
-	g.mustShow("joined")
-	if !early && !g.p.Scrollback(hostile) {
-		t.Error("scrollback was not taken")
-	}
-	g.mustShow("with scrollback")
-	for i := range 10 {
-		g.print(fmt.Sprintf("more %d\r\n", i))
-	}
-	g.log(1 << 20)
-	g.mustShow("afterwards")
-	if g.p.Scrollback(old) {
-		t.Error("scrollback was taken after more output")
-	}
-	var got []string
-	for _, line := range strings.Split(string(g.tty.snapshot().AppendScrollback(nil, 1000)), "\r\n") {
-		for _, word := range []string{"my own", "join", "line", "more"} {
-			if i := strings.Index(line, word); i >= 0 {
-				got = append(got, strings.TrimSuffix(line[i:], "\x1b[m"))
-			}
-		}
-	}
-	want := []string{"my own shell", "join"}
-	for i := 6; i < 20; i++ {
-		want = append(want, fmt.Sprintf("line %d", i))
-	}
-	for i := range 6 {
-		want = append(want, fmt.Sprintf("more %d", i))
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("scrollback is\n%q, want\n%q", got, want)
-	}
-}
-
 func TestPainterLeave(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -613,9 +559,9 @@ func FuzzFrame(f *testing.F) {
 	s := screen.New(20, 5, screen.Options{})
 	_, _ = s.Write([]byte("hello"))
 	f.Add(appendFrame(nil, nil, s.Snapshot()))
-	f.Add([]byte{frameVersion, 0, 10, 0, 10, 'x'})
+	f.Add([]byte{frameVersion, 0, 10, 0, 10, 0, 0, 0, 0, 0, 0, 0, 7, 'x'})
 	f.Fuzz(func(t *testing.T, p []byte) {
-		size, output, err := parseFrame(p)
+		size, _, output, err := parseFrame(p)
 		if err != nil {
 			return
 		}

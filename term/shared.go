@@ -287,13 +287,6 @@ func (s *Shared) reply(answer []byte) {
 	}
 }
 
-// Scrollback returns the last lines that have left the screen, at most so many,
-// for Painter.Scrollback.
-func (s *Shared) Scrollback(lines int) []byte {
-	snap, _ := s.Mark()
-	return snap.AppendScrollback(nil, lines)
-}
-
 // WriteInput types p, as the host. It returns how many bytes were taken: less
 // than all when the program does not read and a megabyte is waiting.
 func (s *Shared) WriteInput(p []byte) (n int) { return s.inputs.local.Keys(p) }

@@ -223,7 +223,7 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 		Source:    shared,
 		NewInput:  func(_ peer.GuestInfo, ready func()) peer.GuestInput { return newGuestInput(shared, ready, o.smallest) },
 		Info:      func() peer.Info { return describeSession(shared, o.name) },
-		History:   func() []byte { return history(shared) },
+		History:   func(from uint64) []byte { return shared.Scrollback(from, maxHistoryLines, peer.MaxHistory) },
 		Observe: func(e peer.Event) {
 			say.info(describeEvent(e))
 			for _, line := range elaborate(e) {
@@ -387,17 +387,7 @@ func newRecorder(o hostOptions, shared *term.Shared) (*record.Recorder, error) {
 	return r, err
 }
 
-// history is the newest lines of the scrollback that a guest can be sent.
-func history(shared *term.Shared) []byte {
-	for lines := maxHistoryLines; lines > 0; lines /= 2 {
-		if p := shared.Scrollback(lines); len(p) <= peer.MaxHistory {
-			return p
-		}
-	}
-	return nil
-}
-
-// maxHistoryLines is how many lines of scrollback a guest gets at most.
+// maxHistoryLines is how many lines of scrollback a guest gets at most, at once.
 const maxHistoryLines = 2000
 
 // farewell is what guests are told at the end.

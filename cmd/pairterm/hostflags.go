@@ -134,7 +134,7 @@ for the shell, and --escape chooses another key, or none.`,
 
 // Sizes of --scrollback, in KiB.
 const (
-	defaultScrollback = 256
+	defaultScrollback = 2048
 	maxScrollback     = 64 << 10
 )
 

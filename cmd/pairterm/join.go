@@ -113,10 +113,14 @@ func (j *joining) prepare(ctx context.Context, log *slog.Logger) error {
 			}
 			j.ui.stage(s.String())
 		},
-		OnStatus:  j.showStatus,
-		OnHistory: func(lines []byte) { j.painter.Scrollback(lines) },
-		OnRole:    func(r keys.Role) { j.painter.Notice(describeRole(r)) },
-		Log:       log,
+		OnStatus: j.showStatus,
+		OnHistory: func(p []byte) {
+			if err := j.painter.Scrollback(p); err != nil {
+				log.Warn("scrollback of the host", "err", err)
+			}
+		},
+		OnRole: func(r keys.Role) { j.painter.Notice(describeRole(r)) },
+		Log:    log,
 	})
 	return nil
 }
@@ -220,6 +224,7 @@ func (j *joining) attend(ctx context.Context) error {
 	})
 	g.Go(func() error { return j.painter.Run(gctx) })
 	g.Go(func() error { return j.followWindow(gctx) })
+	g.Go(func() error { return j.fetchMissed(gctx) })
 	g.Go(func() error {
 		h := &guestKeys{joining: j, ctx: gctx}
 		return term.NewKeyboard(h, term.KeyboardOptions{
@@ -280,6 +285,24 @@ func (j *joining) followWindow(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-j.painter.Resized():
+		}
+	}
+}
+
+// fetchMissed asks the host for what the terminal's scrollback lacks.
+func (j *joining) fetchMissed(ctx context.Context) error {
+	var from uint64
+	var again <-chan time.Time // while there is no link
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case from = <-j.painter.Missed():
+		case <-again:
+		}
+		again = nil
+		if j.guest.AskHistory(from) != nil {
+			again = time.After(time.Second)
 		}
 	}
 }

@@ -11,13 +11,23 @@ package screen
 // and the modes that are a user's preference) is taken to be as in a fresh
 // terminal.
 func AppendDiff(dst []byte, from, to *Snapshot) []byte {
+	return appendDiff(dst, from, to, false)
+}
+
+// AppendDiffInPlace is AppendDiff, and lets nothing enter the scrollback: it
+// paints over the main screen instead of scrolling it.
+func AppendDiffInPlace(dst []byte, from, to *Snapshot) []byte {
+	return appendDiff(dst, from, to, true)
+}
+
+func appendDiff(dst []byte, from, to *Snapshot, inPlace bool) []byte {
 	if from == to {
 		return dst
 	}
 	if from != nil && (from.cols != to.cols || from.height != to.height) {
 		from = nil
 	}
-	d := differ{to: to, start: len(dst)}
+	d := differ{to: to, inPlace: inPlace, start: len(dst)}
 	d.b = dst
 	if from == nil {
 		from = fresh(to.cols, to.height)
@@ -52,6 +62,7 @@ var emptyRow row
 // A differ writes a diff. It tracks the state of the terminal that reads it.
 type differ struct {
 	from, to *Snapshot
+	inPlace  bool
 	start    int // of the diff in b
 	body     int // of what follows the opening of the synchronized update
 
@@ -110,6 +121,10 @@ func (d *differ) begin(from *Snapshot) {
 // knownState resets what decides where and how text is drawn.
 const knownState = "\x1b[m\x1b]8;;\x1b\\\x1b[\"q\x1b(B\x1b)B\x1b*B\x1b+B\x0f\x1b[?6l\x1b[?69l\x1b[r\x1b[?7h\x1b[4;20l"
 
+// wipe clears the screen, and leaves the cursor in its upper left corner. Where
+// everything is cleared at once, some terminals move it to their scrollback.
+const wipe = "\x1b[2;1H\x1b[J\x1b[H\x1b[2K"
+
 // prelude brings a terminal in an unknown state into that of fresh.
 func (d *differ) prelude() {
 	d.b = append(d.b[:d.body], asciiCAN)
@@ -119,7 +134,7 @@ func (d *differ) prelude() {
 	for _, s := range []string{
 		"\x1b[?1049h", knownState, "\x1b[H\x1b7\x1b[<99u",
 		"\x1b[?1049l", knownState, "\x1b[H\x1b7\x1b[<99u",
-		"\x1b[2l\x1b[12l\x1b>\x1b[?1;5;9;1000;1002;1003;1004l\x1b[?1005;1006;1015;1016;2004l\x1b[?25h\x1b[0 q\x1b[J",
+		"\x1b[2l\x1b[12l\x1b>\x1b[?1;5;9;1000;1002;1003;1004l\x1b[?1005;1006;1015;1016;2004l\x1b[?25h\x1b[0 q", wipe,
 	} {
 		d.b = append(d.b, s...)
 	}

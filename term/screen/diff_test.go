@@ -2,6 +2,7 @@ package screen_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -117,19 +118,21 @@ func TestScrollbackTo(t *testing.T) {
 	host.Write([]byte("\x1b[?1049hon the other screen\x1b[1;3r\x1b[?6h"))
 	n := host.Snapshot()
 	guest := screen.New(30, 8, screen.Options{})
-	guest.Write([]byte("before\x1b[?1049h\x1b[2;4r\x1b[?6h\x1b(0"))
+	guest.Write([]byte("before" + strings.Repeat("\r\n", 8) + "wiped\x1b[?1049h\x1b[2;4r\x1b[?6h\x1b(0"))
 	guest.Write(n.AppendScrollback(nil, 1<<20))
 	guest.Write(screen.AppendDiff(nil, nil, n))
 	g := guest.Snapshot()
 	if !g.Equal(n) {
 		t.Errorf("the screen: %s", firstDifference(n, g))
 	}
-	want, got := historyText(n), historyText(g)
-	if !strings.HasSuffix(got, want) {
+	if got, want := historyText(g), "before\n"+historyText(n); got != want {
 		t.Errorf("the guest's history is\n%s\nnot\n%s", got, want)
 	}
-	if !strings.HasPrefix(got, "before\n") {
-		t.Errorf("what was there before is gone:\n%s", got[:60])
+	// Few rows, which do not fill the screen.
+	before := g.ScrollbackTotal()
+	guest.Write(n.AppendScrollback(nil, 3))
+	if got := guest.Snapshot().ScrollbackTotal() - before; got != 3 {
+		t.Errorf("%d rows more instead of three", got)
 	}
 	// A part of it.
 	if text := string(n.AppendScrollback(nil, 3)); strings.Count(text, "line ") > 3 {
@@ -137,5 +140,31 @@ func TestScrollbackTo(t *testing.T) {
 	}
 	if b := n.AppendScrollback(nil, 0); len(b) != 0 {
 		t.Errorf("no rows are %q", b)
+	}
+}
+
+// TestDiffInPlace scrolls far, and the terminal's scrollback has nothing of it.
+func TestDiffInPlace(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	host := screen.New(40, 10, screen.Options{})
+	guest := screen.New(40, 10, screen.Options{})
+	var last *screen.Snapshot
+	for i := range 200 {
+		for range rng.IntN(15) {
+			fmt.Fprintf(host, "line %d of %d\r\n", i, rng.IntN(100))
+		}
+		if rng.IntN(10) == 0 {
+			host.Write([]byte("\x1b[H\x1b[J"))
+		}
+		n := host.Snapshot()
+		guest.Write(screen.AppendDiffInPlace(nil, last, n))
+		g := guest.Snapshot()
+		if !g.Equal(n) {
+			t.Fatal(firstDifference(n, g))
+		}
+		if g.ScrollbackTotal() != 0 {
+			t.Fatalf("after %d diffs %d rows have left", i+1, g.ScrollbackTotal())
+		}
+		last = n
 	}
 }

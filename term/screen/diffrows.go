@@ -22,7 +22,9 @@ func (d *differ) rows(want []*row, main bool) {
 	if text > 2 && d.modes.has(ModeCursorVisible) {
 		d.putMode(ModeCursorVisible, false)
 	}
-	d.scroll(want, main)
+	if !main || !d.inPlace {
+		d.scroll(want, main)
+	}
 	d.clearBelow(want)
 	for y := range want {
 		if d.lead || d.have[y] != want[y] {
@@ -183,7 +185,7 @@ func (d *differ) clearBelow(want []*row) {
 			dirty++
 		}
 	}
-	if dirty < 2 {
+	if dirty < 2 || y == 0 && d.inPlace {
 		return
 	}
 	d.setPen(style{})

@@ -112,9 +112,8 @@ func (n *Snapshot) scrollRow(i int) *row {
 
 // AppendScrollback appends the bytes that put the last rows of the snapshot's
 // scrollback, at most so many, into the scrollback of a terminal of the same
-// size: it writes them on its main screen, and on until they have scrolled off
-// the top, together with what was there before. The terminal may be in any
-// state; after it, AppendDiff without a known state draws the screen.
+// size, behind what is there. The terminal may be in any state; what its main
+// screen showed is lost, and AppendDiff without a known state draws it anew.
 func (n *Snapshot) AppendScrollback(dst []byte, rows int) []byte {
 	have := n.ScrollbackLen()
 	rows = min(rows, have)
@@ -122,8 +121,7 @@ func (n *Snapshot) AppendScrollback(dst []byte, rows int) []byte {
 		return dst
 	}
 	w := writer{b: dst, cols: n.cols, height: n.height, exts: n.exts, clusters: n.clusters, penExts: noExtents}
-	w.b = append(append(append(w.b, asciiCAN), "\x1b[?1049l"...), knownState...)
-	w.seq(n.height, 'H')
+	w.b = append(append(append(append(w.b, asciiCAN), "\x1b[?1049l"...), knownState...), wipe...)
 	wrapped := false
 	for i := have - rows; i < have; i++ {
 		r := n.scrollRow(i)
@@ -137,7 +135,7 @@ func (n *Snapshot) AppendScrollback(dst []byte, rows int) []byte {
 				w.cell(c)
 			}
 		}
-		if r.wrapped {
+		if r.wrapped && i < have-1 {
 			// It was written to its end, and the terminal wraps it in its own width.
 			wrapped = true
 			continue
@@ -151,9 +149,14 @@ func (n *Snapshot) AppendScrollback(dst []byte, rows int) []byte {
 		w.b = append(w.b, "\r\n"...)
 	}
 	w.setPen(style{})
-	w.b = append(w.b, asciiCR)
-	for range n.height - 1 {
+	// Those that are still on the screen.
+	w.seq(n.height, 'H')
+	for range min(rows, n.height-1) {
 		w.b = append(w.b, asciiLF)
 	}
 	return w.b
 }
+
+// ScrollbackTotal returns how many rows have scrolled off the top of the main
+// screen since the Screen was made, kept or not.
+func (s *Screen) ScrollbackTotal() uint64 { return s.hist.total }
