@@ -574,6 +574,8 @@ func (g *Guest[S]) race(ctx context.Context, progress func(Stage)) (*session, er
 				worst = r.err
 			}
 			switch {
+			case progress != nil && forgotten(r.err):
+				return nil, worst // the host has given up before us, and for the same reason
 			case final(r.err):
 				return nil, r.err
 			case r.took >= raceAfter && timedOut(r.err) && enough == nil && time.Since(began) < replaceWithin && ctx.Err() == nil:
@@ -593,6 +595,12 @@ func final(err error) bool {
 	)
 	return errors.As(err, &refused) || errors.As(err, &proof) ||
 		errors.Is(err, tunnel.ErrWrongHost) || errors.Is(err, tunnel.ErrHostKey)
+}
+
+// forgotten reports whether the host does not know the guest any more.
+func forgotten(err error) bool {
+	var refused *tunnel.RefusedError
+	return errors.As(err, &refused) && refused.Code == tunnel.RefusedUnknown
 }
 
 // timedOut reports whether an attempt had the bad luck that another may not have.

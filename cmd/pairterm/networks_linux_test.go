@@ -296,6 +296,8 @@ var arrangements = []arrangement{
 		guest := n.Site("another home", natlab.Config{NAT: natlab.Cone, LAN: 1})
 		return host, host.Machine("host"), guest.Machine("guest"), nil
 	}},
+	{"two homes, one with an MTU of 1,280 and a router that does not say so", "UDP", small(natlab.Config{NAT: natlab.Cone, MTU: 1280})},
+	{"the same over IPv6", "IPv6", small(natlab.Config{NoIPv4: true, IPv6: true, MTU: 1280})},
 	{"two customers of one carrier whose NAT passes packets between them (hairpin)", "UDP", neighbours(natlab.Config{NAT: natlab.Cone, Hairpin: true})},
 	{"two customers of one carrier whose NAT does not", "–", neighbours(natlab.Config{NAT: natlab.Cone})},
 	{"two symmetric NATs, `host --port 40000`, and the host's router forwards that port", "UDP", forwarded(natlab.Config{NAT: natlab.Symmetric})},
@@ -313,6 +315,16 @@ func mapped(by natlab.PortMap, guests natlab.Config) func(n *internet) (*natlab.
 		host := n.Site("host's", natlab.Config{NAT: natlab.Symmetric, PortMap: by})
 		guest := n.Site("guest's", guests)
 		return host, host.Machine("host"), guest.Machine("guest"), nil
+	}
+}
+
+// small is a host whose network has little room in packets, and a guest in another of
+// the same kind that has more.
+func small(c natlab.Config) func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
+	return func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
+		host := n.Site("host's", c)
+		c.MTU = 0
+		return host, host.Machine("host"), n.Site("guest's", c).Machine("guest"), nil
 	}
 }
 
@@ -337,7 +349,8 @@ func TestNetworksTogether(t *testing.T) {
 			continue
 		}
 		site, at, guest, flags := a.make(n)
-		_, ticket := n.host(at, flags, "sh", "-c", "echo ready; exec cat")
+		// Much at once, so that there are large packets.
+		_, ticket := n.host(at, flags, "sh", "-c", "seq 10000; echo ready; exec cat")
 		wg.Go(func() {
 			j := n.join(guest, ticket, 'ω')
 			t.Logf("%s: %s", a.name, j)

@@ -45,6 +45,7 @@ type Config struct {
 	NoIPv4  bool // with IPv6: nothing but that
 	PortMap PortMap
 	Carrier *Carrier // the site's provider is a NAT, too
+	MTU     int      // of its access to the internet, which nobody is told who sends more; 0 for 1,500
 	LAN     int      // 192.168.LAN.0/24 is its network, as others' may be; 0 picks one of its own
 }
 
@@ -66,8 +67,8 @@ const (
 // same peer need.
 func (c Config) rules(ip netip.Addr, shift int) string {
 	var (
-		pre, input, forward, post []string
-		ports                     []string
+		pre, input, output, forward, post []string
+		ports                             []string
 	)
 	masquerade := "masquerade"
 	switch {
@@ -106,6 +107,11 @@ func (c Config) rules(ip netip.Addr, shift int) string {
 	if c.PortMap&PCP == 0 {
 		input = append(input, "udp dport 5351 @th,64,8 2 drop")
 	}
+	if c.MTU != 0 {
+		output = append(output, "icmp type destination-unreachable drop", "icmpv6 type packet-too-big drop")
+		// What keeps TCP going in such networks.
+		forward = append(forward, fmt.Sprintf("tcp flags syn tcp option maxseg size set %d", c.MTU-60))
+	}
 	var shifted string
 	if ports != nil {
 		shifted = "elements = { " + strings.Join(ports, ", ") + " }"
@@ -123,6 +129,9 @@ table inet natlab {
 	chain input { type filter hook input priority filter;
 		%s
 	}
+	chain output { type filter hook output priority filter;
+		%s
+	}
 	chain forward { type filter hook forward priority filter;
 		jump miniupnpd
 		%s
@@ -135,7 +144,7 @@ table inet natlab {
 	chain prerouting_miniupnpd { }
 	chain postrouting_miniupnpd { }
 }
-`, shifted, lines(pre), lines(input), lines(forward), lines(post))
+`, shifted, lines(pre), lines(input), lines(output), lines(forward), lines(post))
 }
 
 func lines(rules []string) string { return strings.Join(rules, "\n\t\t") }

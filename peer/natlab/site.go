@@ -57,6 +57,10 @@ func (l *Lab) Site(name string, cfg Config) *Site {
 	if cfg.IPv6 {
 		l.check(s.router.ip(fmt.Sprintf("addr add %v/64 dev lan nodad", s.lan6(1))))
 	}
+	if cfg.MTU != 0 {
+		l.check(s.router.ip(fmt.Sprintf("link set wan mtu %d", cfg.MTU)))
+		l.check(s.wan.isp.ip(fmt.Sprintf("link set %s mtu %d", s.wan.port, cfg.MTU)))
+	}
 	l.check(s.powerUp())
 	return s
 }
