@@ -37,6 +37,9 @@ const (
 	noPathPatience = 1500 * time.Millisecond
 	// replaceWithin is for how long an attempt that times out is replaced.
 	replaceWithin = 15 * time.Second
+	// mostCut is how many attempts are replaced at once because a signaling server
+	// went away under them: of several, another one has the host already, or soon.
+	mostCut = 3
 	// absence is how long a guest that has lost its link believes a server that
 	// says that the host is not there, or a machine that refuses connections.
 	absence = 15 * time.Second
@@ -527,7 +530,7 @@ func (g *Guest[S]) race(ctx context.Context, progress func(Stage)) (*session, er
 			results <- attemptResult{s, err, time.Since(begin)}
 		})
 	}
-	began := time.Now()
+	began, cut := time.Now(), 0
 	start(true)
 	next := time.NewTimer(meetWithin)
 	defer next.Stop()
@@ -580,6 +583,9 @@ func (g *Guest[S]) race(ctx context.Context, progress func(Stage)) (*session, er
 				return nil, r.err
 			case r.took >= raceAfter && timedOut(r.err) && enough == nil && time.Since(began) < replaceWithin && ctx.Err() == nil:
 				start(false)
+			case serverLost(r.err) && running == 0 && cut < mostCut && ctx.Err() == nil:
+				cut++
+				start(false)
 			case running == 0:
 				return nil, worst
 			}
@@ -607,6 +613,14 @@ func forgotten(err error) bool {
 func timedOut(err error) bool {
 	return errors.Is(err, tunnel.ErrSilent) || errors.Is(err, link.ErrHandshake) || errors.Is(err, link.ErrNoAnswer) ||
 		errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// serverLost reports whether an attempt failed because the guest's or the host's
+// signaling server went away in the middle of it.
+func serverLost(err error) bool {
+	var closed *signal.PipeError
+	return errors.Is(err, signal.ErrLost) ||
+		errors.As(err, &closed) && (closed.Reason == signal.ReasonLost || closed.Reason == signal.ReasonShutdown)
 }
 
 // onceProved is an identity whose failure to make a proof ends all attempts.

@@ -160,7 +160,7 @@ func unmet(err error) error {
 	case errors.As(err, &ne) && ne.Timeout():
 		return ErrSilent
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe),
-		errors.Is(err, net.ErrClosed), errors.As(err, &closed):
+		errors.Is(err, net.ErrClosed), errors.Is(err, signal.ErrLost), errors.As(err, &closed):
 		return fmt.Errorf("%w: %w", ErrSilent, err) // it hung up
 	}
 	return fmt.Errorf("%w: %w", ErrBroken, err)
