@@ -12,7 +12,8 @@ type Rate = ratelimit.Rate
 // Limits bounds what strangers can do. A zero field means its default; there
 // is no way to say unlimited. An address here is an IPv4 address, or an IPv6
 // /64. The size of one message is fixed by the wire format
-// ([signal.MaxMessage], 16 KiB).
+// ([signal.MaxMessage], 16 KiB). What is said of a room or a pipe holds for guests
+// at all servers of a [Cluster] together; the rest holds at each of them.
 type Limits struct {
 	// Connections is how many WebSockets, of hosts and guests, the server holds.
 	Connections int

@@ -237,6 +237,25 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+// Who may not say or hear what a replica must is not ready, and says why.
+func TestNoRights(t *testing.T) {
+	t.Parallel()
+	none := &natsserver.Permissions{
+		Publish:   &natsserver.SubjectPermission{Allow: []string{"pairterm.>"}},
+		Subscribe: &natsserver.SubjectPermission{Deny: []string{">"}},
+	}
+	url := natsOn(t, natsserver.Options{Port: -1, Users: []*natsserver.User{{Username: "me", Password: "right", Permissions: none}}}).ClientURL()
+	o := cluster.Options{NATS: cluster.NATS{URLs: []string{url}, User: "me", Password: func() (string, error) { return "right", nil }}}
+	r := startWith(t, o, server.Config{})
+	waitFor(t, func() bool { return r.log.has("does not come back") })
+	if !r.log.has("connected to NATS") || !r.log.has("ermissions") {
+		t.Errorf("why not is not said:\n%s", r.log)
+	}
+	if got := readyz(t, r); got != "cut off from the other servers" {
+		t.Errorf("/readyz says %q", got)
+	}
+}
+
 // pairAt is a guest at one replica and its host at another.
 func pairAt(t *testing.T, at, from *replica) (guest, host net.Conn) {
 	t.Helper()

@@ -29,6 +29,7 @@ const (
 	probeEvery   = 100 * time.Millisecond // at most
 	reclaimEvery = 5 * time.Minute        // of every room
 	checkEvery   = 10 * time.Second       // which of them it is time for
+	remembered   = time.Hour              // a replica that is gone, lest its old words count again
 )
 
 // What may wait to be handled. The loop is done with a message in
@@ -76,21 +77,24 @@ type Cluster struct {
 	rooms    map[string]*room  // guarded by mu; by subject
 	pipes    map[id]*pipe      // guarded by mu
 	queries  map[id]chan *held // guarded by mu; capacity 1, nil: nobody
-	peers    map[id]*peer      // guarded by mu
+	peers    map[id]*peer      // guarded by mu; also those that are gone
+	echoed   time.Time         // guarded by mu; when a beat of our own last came back
 	troubled time.Time         // guarded by mu; when hosts were last made to look for another replica
 	probed   time.Time         // guarded by mu
 
 	// Owned by the loop.
 	online  bool    // what it knows of connected
+	deaf    int     // beats that did not come back, one after another
 	reclaim []*room // to be claimed again
 	warned  map[string]time.Time
 }
 
-// peer is another replica.
+// peer is another replica. Its fields are guarded by Cluster.mu.
 type peer struct {
-	heard   time.Time
+	heard   time.Time // when last
 	replays replays
 	leaving bool
+	gone    bool
 }
 
 // New makes a replica. It starts nothing.
@@ -202,6 +206,7 @@ func (c *Cluster) loop(ctx context.Context) {
 		case <-beats.C:
 			c.say(c.keys.beatSubject(), &beat{leaving: c.leaving.Load()})
 			c.bury()
+			c.checkEcho()
 		case <-checks.C:
 			c.reclaimOlderThan(reclaimEvery)
 		case <-ctx.Done():
@@ -233,7 +238,10 @@ func (c *Cluster) detach() {
 		answer(q, nil)
 	}
 	// The others may have been cut off as well: who was heard of says nothing now.
-	clear(c.peers)
+	for _, p := range c.peers {
+		p.gone = true
+	}
+	c.echoed = time.Time{}
 	if c.counts.connects.Load() > 1 {
 		c.troubled = time.Now()
 	}
@@ -358,6 +366,12 @@ func (c *Cluster) handleReplica(sender id, m message) {
 
 // echo handles what was our own message.
 func (c *Cluster) echo(subject string, m message) {
+	if _, ok := m.(*beat); ok {
+		c.mu.Lock()
+		c.echoed = time.Now()
+		c.mu.Unlock()
+		return
+	}
 	r := c.roomOf(subject)
 	if r == nil {
 		return
@@ -378,7 +392,7 @@ func (c *Cluster) echo(subject string, m message) {
 func (c *Cluster) nobody(token id) {
 	c.mu.Lock()
 	q, p := c.queries[token], c.pipes[token]
-	_, isPeer := c.peers[token]
+	peer := c.peers[token]
 	c.mu.Unlock()
 	switch {
 	case q != nil:
@@ -390,7 +404,7 @@ func (c *Cluster) nobody(token id) {
 		if with, ok := p.with(); ok {
 			c.lose(with, "nobody listens there")
 		}
-	case isPeer:
+	case peer != nil:
 		c.lose(token, "nobody listens there")
 	}
 }
@@ -399,20 +413,33 @@ func (c *Cluster) nobody(token id) {
 func (c *Cluster) meet(sender id, counter uint64) bool {
 	c.mu.Lock()
 	p := c.peers[sender]
-	known := p != nil
-	if !known {
-		p = new(peer)
+	if p == nil {
+		p = &peer{gone: true}
 		c.peers[sender] = p
 	}
-	p.heard = time.Now()
 	fresh := p.replays.fresh(counter)
-	n := len(c.peers)
+	joined := fresh && p.gone
+	if fresh {
+		p.heard, p.gone = time.Now(), false
+	}
+	n := c.othersLocked()
 	c.mu.Unlock()
-	if !known {
+	if joined {
 		c.log.Info("replica joined", "who", sender.short(), "others", n)
 		c.say(c.keys.replicaSubject(sender), &beat{leaving: c.leaving.Load()}) // so that it knows us
 	}
 	return fresh
+}
+
+// othersLocked is how many replicas there are beside this one.
+func (c *Cluster) othersLocked() int {
+	n := 0
+	for _, p := range c.peers {
+		if !p.gone {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *Cluster) beaten(sender id, m *beat) {
@@ -437,7 +464,10 @@ func (c *Cluster) bury() {
 	var dead []id
 	c.mu.Lock()
 	for i, p := range c.peers {
-		if time.Since(p.heard) > lostAfter {
+		switch silent := time.Since(p.heard); {
+		case silent > remembered:
+			delete(c.peers, i)
+		case silent > lostAfter && !p.gone:
 			dead = append(dead, i)
 		}
 	}
@@ -451,18 +481,19 @@ func (c *Cluster) bury() {
 func (c *Cluster) lose(who id, why string) {
 	c.mu.Lock()
 	p := c.peers[who]
-	if p != nil {
-		delete(c.peers, who)
+	news := p != nil && !p.gone
+	if news {
+		p.gone = true
 		if !p.leaving {
 			c.troubled = time.Now()
 		}
 	}
 	pipes := slices.Collect(maps.Values(c.pipes))
-	n := len(c.peers)
+	n := c.othersLocked()
 	c.mu.Unlock()
 	pipes = slices.DeleteFunc(pipes, func(p *pipe) bool { return !p.isWith(who) })
 	switch {
-	case p == nil:
+	case !news:
 	case p.leaving:
 		c.log.Info("replica left", "who", who.short(), "others", n)
 	default:
@@ -477,8 +508,13 @@ func (c *Cluster) lose(who id, why string) {
 // probe finds out which replicas are gone: NATS says so at once. It does so only
 // if nobody has just done it, and reports whether there is anybody to probe.
 func (c *Cluster) probe() bool {
+	var peers []id
 	c.mu.Lock()
-	peers := slices.Collect(maps.Keys(c.peers))
+	for i, p := range c.peers {
+		if !p.gone {
+			peers = append(peers, i)
+		}
+	}
 	due := time.Since(c.probed) >= probeEvery
 	c.mu.Unlock()
 	if due {
@@ -516,8 +552,24 @@ func (c *Cluster) throwAway(why, subject string) {
 // Origin implements [server.Cluster].
 func (c *Cluster) Origin(a netip.Addr) server.Origin { return c.keys.origin(a) }
 
-// Ready implements [server.Cluster].
-func (c *Cluster) Ready() bool { return c.connected.Load() }
+// Ready implements [server.Cluster]: what we say comes back to us, and so to
+// others.
+func (c *Cluster) Ready() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.connected.Load() && time.Since(c.echoed) < lostAfter
+}
+
+// checkEcho says so if nothing comes back over a connection that is there.
+func (c *Cluster) checkEcho() {
+	if !c.connected.Load() || c.Ready() {
+		c.deaf = 0
+		return
+	}
+	if c.deaf++; c.deaf == int(lostAfter/beatEvery) {
+		c.log.Warn("connected to NATS, but what is sent does not come back: may this user publish and subscribe?", "subjects", c.keys.name+".>")
+	}
+}
 
 // Leave implements [server.Cluster].
 func (c *Cluster) Leave() bool {
@@ -526,7 +578,7 @@ func (c *Cluster) Leave() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range c.peers {
-		if !p.leaving {
+		if !p.leaving && !p.gone {
 			return c.connected.Load()
 		}
 	}

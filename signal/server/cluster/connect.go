@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -114,6 +116,19 @@ func (n *NATS) SharedSecret() ([]byte, error) {
 	return nil, nil
 }
 
+// hasPassword reports whether NATS is sent something that lets others in too.
+func (n *NATS) hasPassword() bool {
+	return n.Password != nil || slices.ContainsFunc(n.URLs, func(s string) bool {
+		u, err := url.Parse(s)
+		return err == nil && u.User != nil
+	})
+}
+
+func isLoopback(addr string) bool {
+	ap, err := netip.ParseAddrPort(addr)
+	return err == nil && ap.Addr().Unmap().IsLoopback()
+}
+
 // options are those for nats.go about getting in.
 func (n *NATS) options() ([]nats.Option, error) {
 	var opts []nats.Option
@@ -188,6 +203,9 @@ func (c *Cluster) connect(ctx context.Context) (*nats.Conn, <-chan struct{}, err
 		c.connected.Store(true)
 		_, terr := nc.TLSConnectionState()
 		c.log.Info("connected to NATS", "url", nc.ConnectedUrlRedacted(), "tls", terr == nil)
+		if terr != nil && c.opts.hasPassword() && !isLoopback(nc.ConnectedAddr()) {
+			c.log.Warn("the password went to NATS unencrypted: use tls://, or an nkey, which is never sent")
+		}
 		c.noteChange()
 	}
 	opts = append(opts,

@@ -29,7 +29,7 @@ func (n *counts) refuse(why string) {
 func (c *Cluster) Stats() server.ClusterStats {
 	n := &c.counts
 	st := server.ClusterStats{
-		Connected: c.connected.Load(),
+		Connected: c.Ready(),
 		Connects:  n.connects.Load(),
 		Lost:      n.lost.Load(),
 		Yielded:   n.yielded.Load(),
@@ -53,7 +53,7 @@ func (c *Cluster) Stats() server.ClusterStats {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	st.Peers = int64(len(c.peers))
+	st.Peers = int64(c.othersLocked())
 	st.Pipes = int64(len(c.pipes))
 	return st
 }

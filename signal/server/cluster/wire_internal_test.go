@@ -161,6 +161,34 @@ func TestReplays(t *testing.T) {
 	}
 }
 
+// What a replica said before it was lost does not make it live again; what it
+// says now does.
+func TestOldWords(t *testing.T) {
+	c, err := New(Options{Secret: []byte("secret")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := testKeys(t, DefaultName, "secret")
+	subject := c.keys.beatSubject()
+	say := func(b []byte, peers int64) {
+		t.Helper()
+		c.handle(&nats.Msg{Subject: subject, Data: b})
+		if n := c.Stats().Peers; n != peers {
+			t.Errorf("%d peers, want %d", n, peers)
+		}
+	}
+	old := [][]byte{other.seal(subject, &beat{}), other.seal(subject, &beat{})}
+	say(old[0], 1)
+	say(old[1], 1)
+	c.lose(other.self, "a test")
+	say(old[0], 0)
+	say(old[1], 0)
+	say(other.seal(subject, &beat{}), 1)
+	if n := c.Stats().Refused["replayed"]; n != 2 {
+		t.Errorf("%d messages count as replayed", n)
+	}
+}
+
 // fakeRoom takes every guest, up to a hundred.
 type fakeRoom struct {
 	ends    []*fakeEnd

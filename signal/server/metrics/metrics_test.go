@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -54,6 +55,9 @@ func TestHandler(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	for s.Stats().BytesToHost == 0 { // counted after it was sent
+		runtime.Gosched()
+	}
 	w := httptest.NewRecorder()
 	metrics.Handler(s, stun.New(stun.Limits{})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	if w.Code != http.StatusOK {
