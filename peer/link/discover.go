@@ -183,8 +183,8 @@ func (p *natProbe) resolveServers(ctx context.Context, resolve resolver, names [
 	var servers []natServer
 	n := 0
 next:
-	for _, a := range found {
-		if !a.IsValid() || n == maxNATServers {
+	for i, a := range found {
+		if !a.IsValid() || n == maxNATServers || slices.Contains(found[:i], a) {
 			continue
 		}
 		n++

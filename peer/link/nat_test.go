@@ -107,6 +107,8 @@ func TestNATKinds(t *testing.T) {
 			want: link.NAT{Answered: true, Mapping: link.MappingEndpointIndependent, Hairpin: link.HairpinNo, Externals: 1}},
 		{name: "a server with one port", nat: eim(vnet.EndpointAddrPortDependent, false), servers: both[:1],
 			want: link.NAT{Answered: true, Mapping: link.MappingUnknown, Externals: 1}},
+		{name: "one port under two names", nat: eim(vnet.EndpointAddrPortDependent, false), servers: []string{both[0], "stun:" + both[0]},
+			want: link.NAT{Answered: true, Mapping: link.MappingUnknown, Externals: 1}},
 		{name: "a dead second port", nat: eim(vnet.EndpointIndependent, false), servers: []string{"1.2.3.5:3478", "1.2.3.5:9"},
 			want: link.NAT{Answered: true, Mapping: link.MappingUnknown, Externals: 1}, within: 4 * time.Second},
 		{name: "UDP blocked", nat: eim(vnet.EndpointIndependent, false), servers: both, change: true, blocked: true,

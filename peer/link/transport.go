@@ -259,8 +259,9 @@ type prepared struct {
 }
 
 // Prepare opens the sockets of the next Dial and asks the STUN servers already, which
-// saves that Dial a round trip to them, and begins what [Transport.NAT] does. It returns at once, and nothing is lost by
-// calling it in vain. A second call before the Dial does nothing.
+// saves that Dial a round trip to them, and begins what [Transport.NAT] does. It returns
+// at once, and nothing is lost by calling it in vain. A second call before the Dial does
+// nothing.
 func (t *Transport) Prepare() error {
 	if _, err := t.startNAT(); err != nil {
 		return err

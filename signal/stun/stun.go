@@ -43,8 +43,8 @@ type Rate = ratelimit.Rate
 // Limits bounds what the responder does. A zero field means its default.
 type Limits struct {
 	// AddressRate is how many requests of one address (an IPv4 address, an IPv6
-	// /64) are answered. Default 20 a second, 60 at once: a connection attempt
-	// takes a handful, and many people share one router.
+	// /64) are answered. Default 60 a second, 240 at once: a connection attempt
+	// takes a dozen, and many people share one router.
 	AddressRate Rate
 	// Rate is how many requests are answered in all. Default 20,000 a second.
 	Rate Rate
@@ -70,7 +70,7 @@ type Server struct {
 // New makes a server. It starts nothing.
 func New(l Limits) *Server {
 	if l.AddressRate == (Rate{}) {
-		l.AddressRate = Rate{PerSecond: 20, Burst: 60}
+		l.AddressRate = Rate{PerSecond: 60, Burst: 240}
 	}
 	if l.Rate == (Rate{}) {
 		l.Rate = Rate{PerSecond: 20_000, Burst: 20_000}
