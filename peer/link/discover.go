@@ -71,16 +71,12 @@ func (t *Transport) LastNAT() (NATReport, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.nat.report
-	r.PortMapping = t.portMapping
+	r.PortMapping = PortMapping(t.portMapping.Load())
 	return r, !t.nat.at.IsZero()
 }
 
 // SetPortMapping notes what is known of a router that maps ports, for reports.
-func (t *Transport) SetPortMapping(p PortMapping) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.portMapping = p
-}
+func (t *Transport) SetPortMapping(p PortMapping) { t.portMapping.Store(uint32(p)) }
 
 // startNAT begins a discovery if it is time, and gives what is closed when there is a
 // fresh report.

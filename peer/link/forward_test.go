@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -159,5 +160,30 @@ func TestNotForwarded(t *testing.T) {
 	connect(t, newTransport(t, cfg), newTransport(t, cfg))
 	if got := mapper.networks(); len(got) > 0 {
 		t.Errorf("asked for %v", got)
+	}
+}
+
+// eagerMapper answers at once, and does not take a port back before its answer was heard.
+type eagerMapper struct{}
+
+func (eagerMapper) Map(_ string, _ uint16, changed func([]netip.AddrPort, bool)) func() {
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		changed(nil, true)
+	}()
+	return func() { <-heard }
+}
+
+// TestForwardedInVain has a transport that fails to listen give its ports back.
+func TestForwardedInVain(t *testing.T) {
+	taken, err := net.Listen("tcp4", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	tr := newTransport(t, link.Config{PortMapper: eagerMapper{}, TCP: true, TCPPort: taken.Addr().(*net.TCPAddr).Port})
+	if _, err := tr.Listen(); err == nil {
+		t.Error("the port is not taken")
 	}
 }

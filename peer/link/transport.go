@@ -114,6 +114,8 @@ type Transport struct {
 	numbered atomic.Int32  // links, for the log
 	pending  chan struct{} // has a slot for each link being accepted
 
+	portMapping atomic.Uint32 // a PortMapping
+
 	running sync.WaitGroup  // links, from their making until they are torn down; discoveries
 	life    context.Context // until Close
 	endLife context.CancelFunc
@@ -124,8 +126,7 @@ type Transport struct {
 	prepared *prepared // for the next Dial; nil if there is none
 	links    map[*Link]struct{}
 
-	nat         natState
-	portMapping PortMapping
+	nat natState
 }
 
 // listener is what accepted links share.

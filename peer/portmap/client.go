@@ -219,11 +219,11 @@ func (m *mapping) set(p Protocol, external netip.AddrPort, err error) {
 		m.changed(addrs, answered)
 	}
 	m.mu.Unlock()
-	if !moved && before.Err == nil && err == nil {
+	if before.String() == state.String() {
 		return
 	}
 	m.client.log.Debug("port mapping", "port", m.request, "state", state)
-	if observe := m.client.cfg.Observe; observe != nil && (moved || before.Err == nil) {
+	if observe := m.client.cfg.Observe; observe != nil {
 		m.client.observing.Lock()
 		defer m.client.observing.Unlock()
 		observe(state)

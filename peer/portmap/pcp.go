@@ -2,7 +2,7 @@ package portmap
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -33,7 +33,7 @@ type pcpServer struct {
 }
 
 // errOtherVersion reports a server that answers in another protocol on the same port.
-var errOtherVersion = fmt.Errorf("the router speaks another version")
+var errOtherVersion = errors.New("the router speaks another version")
 
 // openPCP finds out whether the gateway speaks PCP.
 func openPCP(ctx context.Context, r route, port uint16) (*pcpServer, error) {

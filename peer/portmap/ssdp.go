@@ -80,14 +80,15 @@ func (r route) searchIGD(ctx context.Context, port uint16, found func(location *
 			if isTimeout(err) {
 				break
 			}
-			if err != nil {
-				return err
-			}
-			if from.Addr().Unmap() != r.gateway {
+			if err == nil && from.Addr().Unmap() != r.gateway {
 				continue
 			}
 			if answers++; answers > maxSSDPAnswers {
 				return errNonsense
+			}
+			if err != nil { // Windows tells here that the gateway refused the question
+				last = unheard(err)
+				continue
 			}
 			location, err := r.parseSSDP(buf[:n])
 			if err != nil {
