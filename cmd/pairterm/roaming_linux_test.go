@@ -18,6 +18,22 @@ type roaming struct {
 	*internet
 	hostSite, guestSite *natlab.Site
 	hostAt, guestAt     *natlab.Machine
+	guest               *terminal
+}
+
+// guestLog is the guest's log, in the directory of the processes.
+const guestLog = "guest.log"
+
+// until waits until the guest's log matches.
+func (r *roaming) until(pattern string) {
+	r.t.Helper()
+	re := regexp.MustCompile(pattern)
+	if !r.guest.until(func() bool { // there is always something new on the screen
+		data, _ := os.ReadFile(filepath.Join(r.dir, guestLog))
+		return re.Match(data)
+	}) {
+		r.t.Errorf("no %q in the guest's log", pattern)
+	}
 }
 
 // TestRoaming changes the networks of a session under load. It has to go on by itself:
@@ -26,6 +42,7 @@ type roaming struct {
 func TestRoaming(t *testing.T) {
 	t.Parallel()
 	cone := natlab.Config{NAT: natlab.Cone}
+	tcpOnly := natlab.Config{NAT: natlab.Cone, NoUDP: true}
 	// pause is how long something is down. Both ends notice it.
 	pause := func() { time.Sleep(2 * time.Second) }
 	// The two meet only through ports that a router maps on request.
@@ -61,6 +78,15 @@ func TestRoaming(t *testing.T) {
 			pause()
 			r.hostAt.Plug(r.Site("café", mapping))
 		}},
+		{"the host's LAN appears beside the guest's network", cone, cone, func(r *roaming) {
+			r.guestAt.PlugBeside(r.hostSite)
+			r.until(`path selected.*remote="host udp4 ` + r.hostAt.IPv4().String())
+		}},
+		{"guest's Wi-Fi goes and another comes, and UDP is blocked", natlab.Config{}, tcpOnly, func(r *roaming) {
+			r.guestAt.Unplug("eth0")
+			pause()
+			r.guestAt.Plug(r.Site("café", tcpOnly))
+		}},
 		{"guest's mapping changes, the server is gone", natlab.Config{}, cone, func(r *roaming) {
 			r.server.cmd.Process.Kill()
 			r.guestSite.Remap()
@@ -86,7 +112,7 @@ func (r *roaming) roam(change func(r *roaming)) {
 	typed, stop := filepath.Join(r.dir, "typed"), filepath.Join(r.dir, "stop")
 	host, ticket := r.host(r.hostAt, nil, "sh", "-c",
 		`stty raw -echo; (i=0; while [ ! -e stop ]; do i=$((i+1)); printf "line %d\r\n" $i; sleep 0.02; done; printf final) & exec cat >typed`)
-	log := filepath.Join(r.dir, "guest.log")
+	log := filepath.Join(r.dir, guestLog)
 	defer func() {
 		if t.Failed() {
 			theirs, _ := os.ReadFile(filepath.Join(r.dir, "host.log"))
@@ -95,6 +121,7 @@ func (r *roaming) roam(change func(r *roaming)) {
 		}
 	}()
 	guest := r.spawn(r.guestAt, "join", "--quiet", "--log", log, "--verbose", ticket)
+	r.guest = guest
 	guest.expect(t, `line \d+`)
 
 	quit, wrote := make(chan bool), make(chan string)

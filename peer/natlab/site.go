@@ -182,6 +182,18 @@ func (s *Site) Machine(name string) *Machine {
 // network that was joined last is the one that packets take to the internet.
 func (m *Machine) Plug(s *Site) string {
 	m.lab.tb.Helper()
+	return m.plug(s, 100-m.devs)
+}
+
+// PlugBeside does the same, but packets to the internet go on taking the network that they
+// take now.
+func (m *Machine) PlugBeside(s *Site) string {
+	m.lab.tb.Helper()
+	return m.plug(s, 200)
+}
+
+func (m *Machine) plug(s *Site, metric int) string {
+	m.lab.tb.Helper()
 	dev := fmt.Sprintf("eth%d", m.devs)
 	m.devs++
 	if s.router == nil {
@@ -197,7 +209,6 @@ func (m *Machine) Plug(s *Site) string {
 	m.lab.check(s.router.ip(
 		fmt.Sprintf("link add %s type veth peer name %s netns %s", port, dev, m.path()),
 		fmt.Sprintf("link set %s master lan up", port)))
-	metric := 100 - m.devs
 	commands := []string{"link set " + dev + " up"}
 	if !s.cfg.NoIPv4 {
 		note(&m.ipv4, s.lan4(host))
