@@ -21,8 +21,9 @@
 // checked, and pion reads what this package writes); no datagram reaches pion's STUN
 // decoder that could make it panic; strangers' datagrams get no answer and cost no
 // memory; a peer's link has bounded queues; candidates pointing at multicast,
-// broadcast, loopback and cloud metadata addresses are refused. Nothing is ever
-// relayed: no TURN server is configured or asked.
+// broadcast, loopback and cloud metadata addresses are refused. Nothing is relayed
+// unless both ends have PathsAny and one of them names a TURN server; then that is asked
+// only where no direct path is found soon, and [PathInfo.Relayed] says so.
 //
 // Not promised: that what is sent is confidential should the DTLS implementation
 // fail. pion/dtls v2 draws AES-GCM nonces at random (GHSA-9f3f-wv7r-qc8r), so seal

@@ -26,10 +26,10 @@ func (l *Link) shouldFollow(remote ice.Candidate, pair *ice.CandidatePair) bool 
 		return false
 	}
 	next := netip.AddrPortFrom(addr.Unmap(), uint16(remote.Port()))
-	if next == current.Remote {
+	if next == current.key {
 		return false
 	}
-	silence, heard := l.mux.silence(current.Remote)
+	silence, heard := l.mux.silence(current.key)
 	if heard && silence < l.transport.cfg.Timeouts.Keepalive*3/2 {
 		return false
 	}

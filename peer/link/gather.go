@@ -42,6 +42,11 @@ func (s *setup) gather(ctx context.Context) {
 		s.outside(m.Mapped, rank)
 		rank++
 	}
+	relays := make(chan struct{})
+	s.running.Go(func() {
+		defer close(relays)
+		s.relay(ctx)
+	})
 	s.link.mux.mapAll(ctx, t.net.resolve, t.stun, func(m Mapping) {
 		s.mu.Lock()
 		s.mappings = append(s.mappings, m)
@@ -55,6 +60,7 @@ func (s *setup) gather(ctx context.Context) {
 		rank++
 	})
 	mapping.Wait()
+	<-relays
 	s.out <- EndOfCandidates{} // there is room
 }
 

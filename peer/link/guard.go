@@ -20,8 +20,18 @@ const (
 	stunRequest     = 0x0000
 	stunSuccess     = 0x0100
 	stunError       = 0x0110
+	stunIndication  = 0x0010
 	stunMaxUsername = 513 // bytes, RFC 8489 section 14.3
-	stunChangePort  = 0x2 // flag of CHANGE-REQUEST, RFC 5780 section 7.2
+
+	// TURN's methods, RFC 8656 section 17.
+	turnAllocate         = 0x0003
+	turnRefresh          = 0x0004
+	turnData             = 0x0007
+	turnCreatePermission = 0x0008
+	turnChannelBind      = 0x0009
+
+	stunMaxTURN    = maxPacket + 128 // bytes; a datagram and what TURN puts around it
+	stunChangePort = 0x2             // flag of CHANGE-REQUEST, RFC 5780 section 7.2
 )
 
 // STUN attributes whose shape is checked (IANA stun-parameters).
@@ -32,6 +42,8 @@ const (
 	attrMessageIntegrity   = 0x0008
 	attrErrorCode          = 0x0009
 	attrUnknownAttributes  = 0x000a
+	attrChannelNumber      = 0x000c
+	attrLifetime           = 0x000d
 	attrXORPeerAddress     = 0x0012
 	attrXORRelayedAddress  = 0x0016
 	attrXORMappedAddress   = 0x0020
@@ -75,35 +87,48 @@ func looksLikeDTLS(b []byte) bool {
 // that one datagram with a short XOR-MAPPED-ADDRESS, from anybody, ends the process
 // (GHSA-34rh-wp3j-6cxc). This is stricter than the decoder in every respect.
 func vetSTUN(b []byte) (info stunInfo, ok bool) {
-	if !looksLikeSTUN(b) || len(b) > stunMaxSize || len(b)%4 != 0 {
+	if len(b) > stunMaxSize {
 		return info, false
 	}
-	typ := binary.BigEndian.Uint16(b)
-	if typ&0xc000 != 0 || typ&stunMethodMask != stunBinding {
+	method, info, ok := walkSTUN(b)
+	if !ok || method != stunBinding {
 		return info, false
 	}
-	info.class = typ & stunClassMask
 	if info.class != stunRequest && info.class != stunSuccess && info.class != stunError {
 		return info, false
 	}
+	return info, true
+}
+
+// walkSTUN goes through a message of any method, and reports whether all of it is as it
+// must be.
+func walkSTUN(b []byte) (method uint16, info stunInfo, ok bool) {
+	if !looksLikeSTUN(b) || len(b)%4 != 0 {
+		return 0, info, false
+	}
+	typ := binary.BigEndian.Uint16(b)
+	if typ&0xc000 != 0 {
+		return 0, info, false
+	}
+	method, info.class = typ&stunMethodMask, typ&stunClassMask
 	if int(binary.BigEndian.Uint16(b[2:])) != len(b)-stunHeaderSize {
-		return info, false
+		return 0, info, false
 	}
 	copy(info.transaction[:], b[8:stunHeaderSize])
 
 	rest := b[stunHeaderSize:]
 	for n := 0; len(rest) > 0; n++ {
 		if n == stunMaxAttrs || len(rest) < 4 {
-			return info, false
+			return 0, info, false
 		}
 		attr, size := binary.BigEndian.Uint16(rest), int(binary.BigEndian.Uint16(rest[2:]))
 		padded := (size + 3) &^ 3
 		if len(rest)-4 < padded {
-			return info, false
+			return 0, info, false
 		}
 		value := rest[4 : 4+size]
 		if !vetAttr(attr, value) {
-			return info, false
+			return 0, info, false
 		}
 		switch attr {
 		case attrUsername:
@@ -115,7 +140,27 @@ func vetSTUN(b []byte) (info stunInfo, ok bool) {
 		}
 		rest = rest[4+padded:]
 	}
-	return info, true
+	return method, info, true
+}
+
+// vetTURN reports whether the TURN client may see what a server says: channel data, or a
+// message of one of the methods that it uses, with every attribute as it must be. What
+// peers have sent is in there, and is vetted when it is out.
+func vetTURN(b []byte) bool {
+	if isChannelData(b) && !looksLikeSTUN(b) { // the client looks in that order
+		return int(binary.BigEndian.Uint16(b[2:])) <= len(b)-4
+	}
+	method, info, ok := walkSTUN(b)
+	if !ok {
+		return false
+	}
+	switch method {
+	case turnData:
+		return info.class == stunIndication
+	case stunBinding, turnAllocate, turnRefresh, turnCreatePermission, turnChannelBind:
+		return info.class == stunSuccess || info.class == stunError
+	}
+	return false
 }
 
 func vetAttr(attr uint16, v []byte) bool {
@@ -131,7 +176,7 @@ func vetAttr(attr uint16, v []byte) bool {
 		return len(v) >= 4
 	case attrUnknownAttributes:
 		return len(v)%2 == 0
-	case attrPriority, attrFingerprint:
+	case attrPriority, attrFingerprint, attrChannelNumber, attrLifetime:
 		return len(v) == 4
 	case attrUseCandidate:
 		return len(v) == 0

@@ -2,10 +2,12 @@ package link
 
 import (
 	"encoding/binary"
+	"log/slog"
 	"net"
 	"testing"
 
 	"github.com/pion/stun"
+	"github.com/pion/turn/v2"
 )
 
 // stunMessage builds a STUN message of raw attributes, padding and length right.
@@ -228,4 +230,75 @@ func BenchmarkGuard(b *testing.B) {
 			b.Fatal("stopped")
 		}
 	}
+}
+
+// killersOfTURN are messages with an attribute of which the TURN client reads more than
+// there is.
+func killersOfTURN() map[string][]byte {
+	return map[string][]byte{
+		"data from nowhere":       stunMessage(0x0017, stunAttr(0x0013, 'x'), stunAttr(attrXORPeerAddress)),
+		"allocation without port": stunMessage(0x0103, stunAttr(attrLifetime, 0, 0, 1, 0), stunAttr(attrXORRelayedAddress)),
+		"no lifetime":             stunMessage(0x0103, stunAttr(attrLifetime)),
+		"short channel data":      {0x40, 0, 0, 9, 1, 2, 3},
+		"a request":               stunMessage(0x0001, stunAttr(attrUsername, 'a', ':', 'b')),
+		"a send indication":       stunMessage(0x0016, stunAttr(0x0013, 'x')),
+		"a connection attempt":    stunMessage(0x001c, stunAttr(attrXORPeerAddress, 0, 1, 0, 1, 1, 2, 3, 4)),
+		"nothing":                 {},
+	}
+}
+
+func TestGuardTURN(t *testing.T) {
+	for name, b := range killersOfTURN() {
+		if vetTURN(b) {
+			t.Errorf("%s passes", name)
+		}
+	}
+	for name, b := range map[string][]byte{
+		"data":         stunMessage(0x0017, stunAttr(attrXORPeerAddress, 0, 1, 0, 1, 1, 2, 3, 4), stunAttr(0x0013, make([]byte, 1300)...)),
+		"allocation":   stunMessage(0x0103, stunAttr(attrXORRelayedAddress, 0, 1, 0, 1, 1, 2, 3, 4), stunAttr(attrLifetime, 0, 0, 2, 0x58)),
+		"challenge":    stunMessage(0x0113, stunAttr(attrErrorCode, 0, 0, 4, 1), stunAttr(0x0014, 'r'), stunAttr(0x0015, 'n')),
+		"permission":   stunMessage(0x0108),
+		"channel":      stunMessage(0x0109),
+		"refresh":      stunMessage(0x0104, stunAttr(attrLifetime, 0, 0, 2, 0x58)),
+		"channel data": {0x40, 0, 0, 3, 1, 2, 3, 0},
+	} {
+		if !vetTURN(b) {
+			t.Errorf("%s does not pass", name)
+		}
+	}
+}
+
+// What the guard lets pass of what a TURN server says does the client no harm.
+func FuzzGuardTURN(f *testing.F) {
+	for _, b := range killersOfTURN() {
+		f.Add(b)
+	}
+	f.Add(stunMessage(0x0017, stunAttr(attrXORPeerAddress, 0, 1, 0, 1, 1, 2, 3, 4), stunAttr(0x0013, 'x')))
+	f.Add(stunMessage(0x0103, stunAttr(attrXORRelayedAddress, 0, 1, 0, 1, 1, 2, 3, 4), stunAttr(attrLifetime, 0, 0, 2, 0x58)))
+	f.Add(stunMessage(0x0113, stunAttr(attrErrorCode, 0, 0, 4, 1), stunAttr(0x0014, 'r'), stunAttr(0x0015, 'n')))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if !vetTURN(b) {
+			return
+		}
+		client, err := turn.NewClient(&turn.ClientConfig{Conn: turnSocket{}, LoggerFactory: pionLogs{slog.New(slog.DiscardHandler)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		_, _ = client.HandleInbound(b, turnServerAddr)
+		m := &stun.Message{Raw: append([]byte(nil), b...)}
+		if isChannelData(b) || m.Decode() != nil {
+			return
+		}
+		// What it reads of the answers to its questions.
+		var (
+			relayed stun.XORMappedAddress
+			code    stun.ErrorCodeAttribute
+			nonce   stun.Nonce
+			realm   stun.Realm
+		)
+		_ = relayed.GetFromAs(m, stun.AttrXORRelayedAddress)
+		_ = relayed.GetFromAs(m, stun.AttrXORPeerAddress)
+		_, _, _ = code.GetFrom(m), nonce.GetFrom(m), realm.GetFrom(m)
+	})
 }

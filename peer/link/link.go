@@ -31,7 +31,7 @@ type Link struct {
 	sync      *Channel // likewise
 	control   *Channel // likewise
 
-	path        atomic.Pointer[PathInfo] // nil until there is one
+	path        atomic.Pointer[PathInfo] // nil until there is one; written with mu held
 	pathChanged chan struct{}
 	strays      atomic.Int32
 
@@ -44,9 +44,10 @@ type Link struct {
 	done      chan struct{} // closed when the link has ended
 	gone      chan struct{} // closed when everything it started has ended
 
-	mu   sync.Mutex
-	err  error // why the link ended
-	open int   // channels that are open
+	mu     sync.Mutex
+	err    error                       // why the link ended
+	relays map[netip.AddrPort]struct{} // addresses of the peer's that are relays
+	open   int                         // channels that are open
 }
 
 // Sync is the channel for small messages that are out of date before they could be
@@ -173,6 +174,8 @@ type PathInfo struct {
 	Local, Remote         netip.AddrPort
 	LocalType, RemoteType CandidateType
 	RTT                   time.Duration // 0 if not measured yet
+
+	key netip.AddrPort // Remote as pion and the mux know it: over a relay, an alias
 }
 
 // String gives the network and the peer's address: "udp4 192.0.2.7:40000 (srflx)".
@@ -183,8 +186,10 @@ func (p PathInfo) String() string {
 	return fmt.Sprintf("%s %v (%v)", p.Network, p.Remote, p.RemoteType)
 }
 
-// Relayed reports whether the path goes over a TURN server of the peer's.
-func (p PathInfo) Relayed() bool { return p.RemoteType == CandidateRelay }
+// Relayed reports whether the path goes over a TURN server, of either end's.
+func (p PathInfo) Relayed() bool {
+	return p.LocalType == CandidateRelay || p.RemoteType == CandidateRelay
+}
 
 // Better reports whether a session should move from another path to this one: a direct
 // one is better than a relayed one, UDP is better than TCP, and of the same kind one that
@@ -233,17 +238,44 @@ func (l *Link) setPath(pair *webrtc.ICECandidatePair) {
 	if !ok1 || !ok2 {
 		return
 	}
-	l.path.Store(&PathInfo{
+	p := PathInfo{
 		Network:    network,
 		Local:      local.Addr,
 		Remote:     remote.Addr,
 		LocalType:  local.Type,
 		RemoteType: remote.Type,
-	})
+		key:        remote.Addr,
+	}
+	if relay, peer, ok := l.mux.behind(remote.Addr); ok {
+		p.Local, p.LocalType = relay, CandidateRelay
+		p.Remote, p.RemoteType = peer, CandidatePrflx
+	}
+	l.mu.Lock()
+	if _, ok := l.relays[p.Remote]; ok {
+		p.RemoteType = CandidateRelay
+	}
+	l.path.Store(&p)
+	l.mu.Unlock()
 	l.log.Debug("path selected", "local", local, "remote", remote)
 	select {
 	case l.pathChanged <- struct{}{}:
 	default: // told already
+	}
+}
+
+// noteRelay notes that an address of the peer's is on a TURN server. The path may lead
+// there already: checks can be faster than the word of where they come from.
+func (l *Link) noteRelay(addr netip.AddrPort) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.relays == nil {
+		l.relays = make(map[netip.AddrPort]struct{})
+	}
+	l.relays[addr] = struct{}{}
+	if p := l.path.Load(); p != nil && p.Remote == addr {
+		relayed := *p
+		relayed.RemoteType = CandidateRelay
+		l.path.Store(&relayed)
 	}
 }
 

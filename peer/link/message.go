@@ -20,9 +20,9 @@ import (
 //	1  length of pwd
 //	22–64 pwd
 //
-//	NAT report
-//	1  kind, 128
-//	1  version, 1
+//	NAT report             relaying
+//	1  kind, 128           1  kind, 129
+//	1  version, 1          1  flags: has a server 1
 //	15 see nat.go
 const (
 	kindDescription     = 1
@@ -32,6 +32,7 @@ const (
 	// Kinds from here on say nothing that a link needs: who does not know one ignores it.
 	kindOptional  = 128
 	kindNATReport = 128
+	kindRelaying  = 129
 
 	messageVersion = 1
 	reportVersion  = 1
@@ -50,7 +51,7 @@ const (
 
 // Message is what the two ends of a link being set up tell each other: a
 // [Description] first, then [Candidate]s as they are found, then [EndOfCandidates]. A
-// [NATReport] may come at any time after the description.
+// [NATReport] and [Relaying] may come at any time after the description.
 type Message interface {
 	// AppendBinary appends the encoding of a valid message to b, or returns the
 	// reason why it is not valid.
@@ -63,7 +64,7 @@ type Message interface {
 type Unknown []byte
 
 func (u Unknown) validate() error {
-	if len(u) == 0 || len(u) > MaxMessageSize || u[0] < kindOptional || u[0] == kindNATReport {
+	if len(u) == 0 || len(u) > MaxMessageSize || u[0] < kindOptional || u[0] == kindNATReport || u[0] == kindRelaying {
 		return fmt.Errorf("%w: no optional message", ErrProtocol)
 	}
 	return nil
@@ -153,6 +154,22 @@ func (EndOfCandidates) AppendBinary(b []byte) ([]byte, error) {
 	return append(b, kindEndOfCandidates), nil
 }
 
+// Relaying says that an end takes relayed paths, if there is no direct one. Nothing is
+// relayed unless both ends say so.
+type Relaying struct {
+	Server bool // it has a TURN server
+}
+
+func (Relaying) validate() error { return nil }
+
+// AppendBinary implements [Message].
+func (r Relaying) AppendBinary(b []byte) ([]byte, error) {
+	if r.Server {
+		return append(b, kindRelaying, 1), nil
+	}
+	return append(b, kindRelaying, 0), nil
+}
+
 // ParseMessage decodes a message and checks that it is valid. Errors wrap
 // [ErrProtocol].
 func ParseMessage(b []byte) (Message, error) {
@@ -172,6 +189,9 @@ func ParseMessage(b []byte) (Message, error) {
 		m, ok = EndOfCandidates{}, len(body) == 0
 	case kindNATReport:
 		m, ok = parseNATReport(body)
+	case kindRelaying:
+		ok = len(body) == 1 && body[0] <= 1
+		m = Relaying{Server: ok && body[0] == 1}
 	default:
 		if kind >= kindOptional && len(b) <= MaxMessageSize {
 			return Unknown(append([]byte(nil), b...)), nil

@@ -98,9 +98,13 @@ type mux struct {
 	conns   map[connKey]*muxConn
 	routes  map[netip.AddrPort]*route
 	queries map[[12]byte]chan<- stunAnswer
+	relays  map[RelayServer]*relayCall
+	aliases map[netip.AddrPort]*alias
 	learned map[netip.AddrPort]learned   // by the server's address
 	catches map[[12]byte]chan<- struct{} // requests that another mux of ours has thrown
 	closed  bool
+
+	lastAlias uint32
 }
 
 type connKey struct {
@@ -140,6 +144,8 @@ func newMux(socks [families]udpSocket, primary func() [families]netip.Addr, admi
 		routes:   make(map[netip.AddrPort]*route),
 		queries:  make(map[[12]byte]chan<- stunAnswer),
 		learned:  make(map[netip.AddrPort]learned),
+		relays:   make(map[RelayServer]*relayCall),
+		aliases:  make(map[netip.AddrPort]*alias),
 		catches:  make(map[[12]byte]chan<- struct{}),
 	}
 }
@@ -165,7 +171,7 @@ func (m *mux) read(s udpSocket) {
 			time.Sleep(readRetry)
 			continue
 		}
-		if n <= maxPacket {
+		if n <= maxPacket && !isAlias(from.Addr().Unmap()) {
 			m.inbound(buf[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
 		}
 	}

@@ -86,7 +86,7 @@ func (c *muxConn) WriteTo(b []byte, to net.Addr) (int, error) {
 }
 
 func (c *muxConn) write(b []byte, addr netip.AddrPort, r *route) (int, error) {
-	n, err := c.mux.socks[c.key.fam].WriteToUDPAddrPort(b, addr)
+	n, err := c.mux.send(c.key.fam, b, addr)
 	if err == nil {
 		r.sent.Add(1)
 		c.bytesSent.Add(uint64(n))

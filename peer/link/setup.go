@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,6 +83,7 @@ func (t *Transport) connect(ctx context.Context, sig Signaler, m *mux, tcp *tcpM
 		sig:       sig,
 		out:       make(chan Message, maxCandidates+4),
 		described: make(chan struct{}),
+		relaying:  make(chan struct{}),
 		failed:    make(chan error, 2),
 		begin:     time.Now(),
 	}
@@ -155,11 +157,17 @@ type setup struct {
 	running sync.WaitGroup // goroutines that end with run
 
 	described chan struct{} // closed when the peer's description has been applied
+	relaying  chan struct{} // closed when the peer has said that it takes relayed paths
 	failed    chan error    // room for one of each goroutine that may fail
 
 	mu        sync.Mutex
 	local     []Candidate
 	remote    []Candidate
+	relays    []*relay
+	detours   []Candidate // the peer's addresses as reached over the relays
+	relayErr  error       // why there is no relay, as far as known
+	agreed    bool        // the peer takes relayed paths
+	peerRelay bool        // and has a server
 	refused   int
 	mappings  []Mapping
 	localNAT  *NATReport // nil until known
@@ -175,6 +183,9 @@ func (s *setup) run(ctx context.Context) error {
 	defer cancel()
 
 	s.out <- s.link.local
+	if s.plan.paths == PathsAny {
+		s.out <- Relaying{Server: len(s.link.transport.cfg.Relays) > 0}
+	}
 	if s.link.dialed {
 		if err := s.offer(); err != nil {
 			return err
@@ -258,13 +269,17 @@ func (s *setup) noPath(cause error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := &PathError{
-		Local:    s.local,
-		Mappings: s.mappings,
-		NAT:      s.localNAT,
-		PeerNAT:  s.remoteNAT,
-		Refused:  s.refused,
-		Elapsed:  time.Since(s.begin),
-		Cause:    cause,
+		Local:       s.local,
+		Mappings:    s.mappings,
+		NAT:         s.localNAT,
+		PeerNAT:     s.remoteNAT,
+		Relay:       s.relayErr,
+		RelaysHere:  s.plan.paths == PathsAny,
+		RelaysThere: s.agreed,
+		PeerRelay:   s.peerRelay,
+		Refused:     s.refused,
+		Elapsed:     time.Since(s.begin),
+		Cause:       cause,
 	}
 	for _, c := range s.remote {
 		a := Attempt{Candidate: c}
@@ -333,6 +348,14 @@ func (s *setup) receive(ctx context.Context) {
 		case NATReport:
 			s.mu.Lock()
 			s.remoteNAT = &m
+			s.mu.Unlock()
+			optional++
+		case Relaying:
+			s.mu.Lock()
+			if !s.agreed {
+				s.agreed, s.peerRelay = true, m.Server
+				close(s.relaying)
+			}
 			s.mu.Unlock()
 			optional++
 		case Unknown:
@@ -446,7 +469,14 @@ func (s *setup) addCandidate(ctx context.Context, c Candidate) error {
 		return nil
 	}
 	s.remote = append(s.remote, c)
+	relays := s.relays
 	s.mu.Unlock()
+	if c.Type == CandidateRelay {
+		s.link.noteRelay(c.Addr)
+	}
+	for _, r := range relays {
+		s.tryOver(r, c)
+	}
 	s.link.log.Debug("candidate of the peer", "candidate", c)
 	if c.Transport == CandidateUDP {
 		return s.try(c)
@@ -474,6 +504,75 @@ func (s *setup) try(c Candidate) error {
 	return nil
 }
 
+// relay asks the TURN servers of this end, if both ends want that and no direct path has
+// been found soon. It returns when all have answered.
+func (s *setup) relay(ctx context.Context) {
+	servers := s.link.transport.cfg.Relays
+	if s.plan.paths != PathsAny || len(servers) == 0 {
+		return
+	}
+	delay := time.NewTimer(relayDelay)
+	defer delay.Stop()
+	for _, c := range []<-chan struct{}{s.relaying, s.described} {
+		select {
+		case <-c:
+		case <-s.link.connected:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+	select {
+	case <-delay.C:
+	case <-s.link.connected:
+		return
+	case <-ctx.Done():
+		return
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for rank, server := range servers {
+		wg.Go(func() {
+			r, err := s.link.mux.relay(ctx, s.link.transport, server)
+			if err != nil {
+				s.link.log.Debug("no relay", "err", err)
+				s.mu.Lock()
+				s.relayErr = err
+				s.mu.Unlock()
+				return
+			}
+			s.found(newCandidate(CandidateRelay, CandidateUDP, r.addr, rank))
+			s.mu.Lock()
+			s.relays = append(s.relays, r)
+			remote := s.remote
+			s.mu.Unlock()
+			for _, c := range remote {
+				s.tryOver(r, c)
+			}
+		})
+	}
+}
+
+// tryOver has pion check an address of the peer's over a relay. No server reaches private
+// addresses but one that has such an address itself.
+func (s *setup) tryOver(r *relay, c Candidate) {
+	if c.Transport != CandidateUDP || familyOf(c.Addr.Addr()) != familyOf(r.addr.Addr()) ||
+		isPrivate(c.Addr.Addr()) && !isPrivate(r.addr.Addr()) {
+		return
+	}
+	a := s.link.mux.aliasOf(r, c.Addr, true)
+	if a == nil {
+		return
+	}
+	detour := newCandidate(CandidateRelay, CandidateUDP, a.addr, 0)
+	s.mu.Lock()
+	s.detours = append(s.detours, detour)
+	s.mu.Unlock()
+	if err := s.try(detour); err != nil {
+		s.link.log.Debug("trying a candidate over a relay", "err", err)
+	}
+}
+
 // retry has pion check the peer's addresses anew until one works.
 func (s *setup) retry(ctx context.Context) {
 	tick := time.NewTicker(retryInterval)
@@ -487,7 +586,7 @@ func (s *setup) retry(ctx context.Context) {
 			return
 		}
 		s.mu.Lock()
-		remote := s.remote
+		remote := slices.Concat(s.remote, s.detours)
 		s.mu.Unlock()
 		for _, c := range remote {
 			if c.Transport != CandidateUDP {

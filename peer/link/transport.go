@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,6 +82,10 @@ type Config struct {
 	// machine's own. Port 0 stands for the port on which links are accepted. See
 	// [CheckPublic].
 	Public []netip.AddrPort
+	// Relays are the TURN servers to ask, with PathsAny, when no direct path has been found
+	// soon; at most four. RelayCredentials are for all of them.
+	Relays           []RelayServer
+	RelayCredentials RelayCredentials
 	// Paths says which paths links may take.
 	Paths Paths
 	// HidePrivate keeps addresses of private networks from peers. A peer in the same one
@@ -112,6 +117,7 @@ type Transport struct {
 	stun     []string
 	counters muxCounters
 	numbered atomic.Int32  // links, for the log
+	relayTLS *tls.Config   // for TURN servers, in tests
 	pending  chan struct{} // has a slot for each link being accepted
 
 	portMapping atomic.Uint32 // a PortMapping
@@ -149,6 +155,9 @@ func NewTransport(cfg Config) (*Transport, error) {
 		if err := CheckPublic(a); err != nil {
 			return nil, err
 		}
+	}
+	if len(cfg.Relays) > maxRelays {
+		return nil, fmt.Errorf("%d TURN servers, at most %d", len(cfg.Relays), maxRelays)
 	}
 	if cfg.MaxPending <= 0 {
 		cfg.MaxPending = 64
