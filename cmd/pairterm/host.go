@@ -201,7 +201,7 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 	if id == "" {
 		id = h.place.ticket.String()[3:11]
 	}
-	command.Env = term.Environ(os.Environ(), []string{envSession + "=" + id, envTicket + "=" + h.place.ticket.String()}, nil)
+	command.Env = term.Environ(os.Environ(), []string{envSession + "=" + id, envTicket + "=" + h.place.ticket.String()}, secretEnvironment)
 	commands := &hostKeys{leader: o.leader}
 	shared := term.NewShared(command, term.SharedOptions{
 		TTY:             tty,

@@ -34,6 +34,9 @@ func (n noPath) details() []string {
 		other + ": " + describeNetwork(n.PeerNAT),
 		"tried " + n.tried(),
 	}
+	if n.Relay != nil {
+		lines = append(lines, n.Relay.Error())
+	}
 	if a := n.sameOutside(); a.IsValid() {
 		lines = append(lines, fmt.Sprintf("both come from the same outside address, %v: what both are behind, a router, a Wi-Fi or a provider, keeps them apart", a))
 	}
@@ -232,8 +235,35 @@ const (
 	tcpCommand     = "pairterm host --tcp-port 443"
 )
 
+// turnHint is the last resort.
+const turnHint = "or let a TURN server of yours relay: pairterm host --ice-server turn:HOST, and pairterm join TICKET --path any"
+
 // hints tells what to do, for whom the search failed.
 func (n noPath) hints() []string {
+	hints := n.directHints()
+	if h := n.relayHint(); h != "" {
+		return append([]string{h}, hints...)
+	}
+	return hints
+}
+
+// relayHint is for those of whom one end would take a relayed path, and the other has not
+// agreed. It is empty if that is not so.
+func (n noPath) relayHint() string {
+	switch {
+	case n.RelaysThere && n.PeerRelay && !n.RelaysHere && n.hosting:
+		return "the guest has a TURN server that can relay; to agree: pairterm host --path any"
+	case n.RelaysThere && n.PeerRelay && !n.RelaysHere:
+		return "the host has a TURN server that can relay; to agree: pairterm join TICKET --path any"
+	case n.RelaysHere && !n.RelaysThere && n.hosting:
+		return "to have it relayed the guest must agree: pairterm join TICKET --path any"
+	case n.RelaysHere && !n.RelaysThere:
+		return "to have it relayed the host must agree: pairterm host --path any"
+	}
+	return ""
+}
+
+func (n noPath) directHints() []string {
 	const vpn = "put both machines into one VPN, such as WireGuard or Tailscale, and start again: pairterm host"
 	s, ok := n.best()
 	if !ok {
@@ -268,7 +298,7 @@ func (n noPath) hints() []string {
 			first = "the host is to forward TCP port 443 to its machine, since your network blocks UDP, and start again: " + tcpCommand
 		}
 	case remedyVPN:
-		return []string{vpn}
+		return []string{vpn, turnHint}
 	case remedySTUN:
 		first = "the signaling server's STUN answers neither side: open 3478/udp and 3479/udp there, or name another with --stun HOST:PORT"
 	}

@@ -17,12 +17,12 @@ import (
 // pathFlags are the flags of host and join about how the two machines reach each
 // other.
 func pathFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringSliceFlag{Name: "stun", Usage: "ask the STUN server `HOST:PORT` instead of the signaling server's (repeatable)"},
-		&cli.StringFlag{Name: "path", Usage: "`WHICH` paths may be taken: lan, direct (the default), or any"},
+		&cli.StringFlag{Name: "path", Usage: "`WHICH` paths may be taken: lan, direct (the default), or any, relayed ones too"},
 		&cli.BoolFlag{Name: "no-private-addrs", Usage: "do not tell the other side addresses of private networks"},
 		&cli.BoolFlag{Name: "no-portmap", Usage: "do not ask the router to forward a port"},
-	}
+	}, relayFlags()...)
 }
 
 // pathOptions is what those flags say.
@@ -31,6 +31,8 @@ type pathOptions struct {
 	paths       link.Paths
 	hidePrivate bool
 	noPortmap   bool
+	relays      []link.RelayServer
+	credentials link.RelayCredentials
 }
 
 func parsePathOptions(c *cli.Context) (pathOptions, error) {
@@ -39,11 +41,20 @@ func parsePathOptions(c *cli.Context) (pathOptions, error) {
 		hidePrivate: c.Bool("no-private-addrs"),
 		noPortmap:   c.Bool("no-portmap"),
 	}
+	var err error
+	if o.relays, o.credentials, err = parseRelayOptions(c); err != nil {
+		return o, err
+	}
+	if len(o.relays) > 0 {
+		o.paths = link.PathsAny
+	}
 	if which := c.String("path"); which != "" {
-		var err error
 		if o.paths, err = link.ParsePaths(which); err != nil {
 			return o, usage("--path lan, --path direct or --path any", "--path: %w", err)
 		}
+	}
+	if o.paths != link.PathsAny && len(o.relays) > 0 {
+		return o, usage("leave out one of them", "--ice-server relays, which --path %v forbids", o.paths)
 	}
 	if o.paths == link.PathsLAN && o.hidePrivate {
 		return o, usage("leave out one of them", "--path lan is over private addresses, which --no-private-addrs hides")
@@ -53,7 +64,10 @@ func parsePathOptions(c *cli.Context) (pathOptions, error) {
 
 // config is what links are made with.
 func (o pathOptions) config() link.Config {
-	return link.Config{STUN: o.stun, TCP: true, Paths: o.paths, HidePrivate: o.hidePrivate}
+	return link.Config{
+		STUN: o.stun, TCP: true, Paths: o.paths, HidePrivate: o.hidePrivate,
+		Relays: o.relays, RelayCredentials: o.credentials,
+	}
 }
 
 // parsePublicAddrs reads the values of --public-addr: an address, with or without a
