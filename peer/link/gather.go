@@ -37,6 +37,7 @@ func (s *setup) gather(ctx context.Context) {
 	}
 	var mapping sync.WaitGroup
 	mapping.Go(func() { s.forwarded(ctx) })
+	mapping.Go(func() { s.predict(ctx) })
 	rank := 200 // after those and the mappings, which are there for this very purpose
 	for _, m := range s.link.mux.recent() {
 		s.outside(m.Mapped, rank)

@@ -27,10 +27,10 @@ const (
 	routeRefill = 30 * time.Second
 
 	// A link may send so many datagrams, and so many more each second, to addresses that
-	// its peer named and that have not answered. The twelve addresses that a peer may
-	// have, checked five times a second, are within that; and nobody is flooded by it.
+	// its peer named and that have not answered. Sixteen addresses, some of them guessed,
+	// checked five times a second are within that; and nobody is flooded by it.
 	blindBurst = 3 * maxCandidates
-	blindRate  = 60
+	blindRate  = 80
 
 	// goodbyeCopies is how many copies of a link's last records are sent.
 	goodbyeCopies = 2

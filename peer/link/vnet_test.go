@@ -29,6 +29,11 @@ const stunAddr = "1.2.3.4:3478"
 
 func newWAN(t *testing.T, oneWay time.Duration, nat *vnet.NATType) *wan {
 	t.Helper()
+	return newWANOf(t, oneWay, nat, nat)
+}
+
+func newWANOf(t *testing.T, oneWay time.Duration, guestNAT, hostNAT *vnet.NATType) *wan {
+	t.Helper()
 	w := &wan{}
 	quiet := quietLogs{}
 	internet, err := vnet.NewRouter(&vnet.RouterConfig{CIDR: "1.0.0.0/8", LoggerFactory: quiet, MinDelay: oneWay, QueueSize: 10_000})
@@ -46,7 +51,7 @@ func newWAN(t *testing.T, oneWay time.Duration, nat *vnet.NATType) *wan {
 		}
 		return n
 	}
-	lan := func(cidr, public, addr string) *vnet.Net {
+	lan := func(cidr, public, addr string, nat *vnet.NATType) *vnet.Net {
 		r, err := vnet.NewRouter(&vnet.RouterConfig{CIDR: cidr, StaticIPs: []string{public}, NATType: nat, LoggerFactory: quiet})
 		if err != nil {
 			t.Fatal(err)
@@ -61,8 +66,8 @@ func newWAN(t *testing.T, oneWay time.Duration, nat *vnet.NATType) *wan {
 		}
 		return n
 	}
-	w.guest = lan("10.0.0.0/24", "1.1.1.1", "10.0.0.2")
-	w.host = lan("192.168.0.0/24", "1.2.2.2", "192.168.0.2")
+	w.guest = lan("10.0.0.0/24", "1.1.1.1", "10.0.0.2", guestNAT)
+	w.host = lan("192.168.0.0/24", "1.2.2.2", "192.168.0.2", hostNAT)
 	server, err := vnet.NewNet(&vnet.NetConfig{StaticIPs: []string{"1.2.3.4"}})
 	if err != nil {
 		t.Fatal(err)
