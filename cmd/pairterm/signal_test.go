@@ -168,6 +168,7 @@ func TestSignalAuthorizedKeys(t *testing.T) {
 	if _, err := reg.Accept(ctx); !errors.Is(err, signal.ErrNotAllowed) {
 		t.Errorf("alice, whose key was removed, was told %v", err)
 	}
+	p.says(`"msg":"the list of keys has changed","keys":1`)
 	p.says(`"msg":"revoked".*"comment":"alice"`)
 	if _, err := registerAs(t, url, bob); err != nil {
 		t.Errorf("bob, whose key was added: %v", err)

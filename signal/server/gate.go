@@ -42,14 +42,17 @@ type person struct {
 	comment     string
 }
 
+func (g *Gate) list() *keys.List {
+	if g.List == nil {
+		return nil
+	}
+	return g.List()
+}
+
 // look decides about a key at this moment. Nobody logs in here, so certificates
 // count only by cert-authority lines that say which principals do.
 func (g *Gate) look(key ssh.PublicKey) (*person, error) {
-	var list *keys.List
-	if g.List != nil {
-		list = g.List()
-	}
-	m, err := list.Lookup(key, time.Now())
+	m, err := g.list().Lookup(key, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -191,6 +194,7 @@ func (s *Server) watchGate(ctx context.Context) error {
 	for {
 		select {
 		case <-s.config.Gate.Changes:
+			s.log.Info("the list of keys has changed", "keys", s.config.Gate.list().Len())
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
