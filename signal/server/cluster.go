@@ -190,9 +190,12 @@ func (r clusterRoom) Reserve(origin Origin, way ClusterPipe) (ClusterEnd, signal
 
 // Yield implements [ClusterRoom].
 func (r clusterRoom) Yield(instance [16]byte) {
-	if h := r.s.room(r.room); h != nil {
-		h.whileEntered(func() { h.leaveTo(instance) })
+	h := r.s.room(r.room)
+	if h == nil {
+		return
 	}
+	r.s.log.Info("host is at another server now", append(h.c.attrs(), "room", short(r.room), "same", instance == h.instance)...)
+	h.whileEntered(func() { h.leaveTo(instance) })
 }
 
 // whileEntered runs f in a goroutine that Shutdown waits for, unless h has left

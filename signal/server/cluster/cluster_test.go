@@ -281,3 +281,64 @@ func TestMeet(t *testing.T) {
 		}
 	}
 }
+
+// A crowd of guests at all replicas, with hosts at all of them: everybody meets
+// whom they came for, and nothing is lost between replicas.
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	rs := three(t, startNATS(t).ClientURL(), roomy())
+	var hosts, guests sync.WaitGroup
+	defer hosts.Wait()
+	rooms := make([]signal.Room, 9)
+	for i := range rooms {
+		reg := register(t, rs[i%3], newKey(t))
+		rooms[i] = reg.Info().Room
+		hosts.Go(func() {
+			for {
+				c, err := reg.Accept(context.Background())
+				if err != nil {
+					return
+				}
+				hosts.Go(func() {
+					_, _ = io.Copy(c, c)
+					_ = c.Close()
+				})
+			}
+		})
+		defer func() { _ = reg.Close() }()
+	}
+	places := make(chan struct{}, 32)
+	for i := range 600 {
+		places <- struct{}{}
+		guests.Go(func() {
+			defer func() { <-places }()
+			c, _, err := signal.Dial(testContext(t), rs[i/9%3].url, rooms[i%9], nil)
+			if err != nil {
+				t.Errorf("guest %d: %v", i, err)
+				return
+			}
+			defer func() { _ = c.Close() }()
+			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			b := randomBytes(10_000)
+			if _, err := c.Write(b); err != nil {
+				t.Errorf("guest %d: %v", i, err)
+			}
+			got := make([]byte, len(b))
+			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, b) {
+				t.Errorf("guest %d: its 10 KB did not come back: %v", i, err)
+			}
+		})
+	}
+	guests.Wait()
+	for _, r := range rs {
+		st := r.cluster.Stats()
+		for why, n := range st.Refused {
+			if n != 0 {
+				t.Errorf("%d messages were thrown away: %s", n, why)
+			}
+		}
+		if st.Joins["found"] == 0 || st.Lost != 0 {
+			t.Errorf("found %d, lost %d", st.Joins["found"], st.Lost)
+		}
+	}
+}
