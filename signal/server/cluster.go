@@ -41,11 +41,11 @@ type Cluster interface {
 // An Origin stands for where a guest comes from.
 type Origin [16]byte
 
-// A ClusterRoom is a room here, as a [Cluster] uses it. Its methods do not
-// block.
+// A ClusterRoom is a registration here, as a [Cluster] uses it; it can be compared.
+// Its methods do not block.
 type ClusterRoom interface {
-	// Reserve makes a place for a guest at another server, whose pipe goes over
-	// way, or says why there is none.
+	// Reserve makes a place in its room for a guest at another server, whose pipe
+	// goes over way, or says why there is none.
 	Reserve(origin Origin, way ClusterPipe) (ClusterEnd, signal.Code, time.Duration)
 
 	// Yield ends the registration: the room was taken at another server, by the
@@ -153,16 +153,9 @@ func (s *Server) drainAway(pipes []*pipe) {
 	}
 }
 
-// clusterRoom is the [ClusterRoom] of whichever host has the room at the moment.
-type clusterRoom struct {
-	s    *Server
-	room signal.Room
-}
-
-// Reserve implements [ClusterRoom].
-func (r clusterRoom) Reserve(origin Origin, way ClusterPipe) (ClusterEnd, signal.Code, time.Duration) {
-	h := r.s.room(r.room)
-	if h == nil {
+// Reserve implements [ClusterRoom]. Who has the room now may be another.
+func (h *host) Reserve(origin Origin, way ClusterPipe) (ClusterEnd, signal.Code, time.Duration) {
+	if h = h.s.room(h.room); h == nil {
 		return nil, signal.CodeNoRoom, 0
 	}
 	g := &awayGuest{
@@ -170,7 +163,7 @@ func (r clusterRoom) Reserve(origin Origin, way ClusterPipe) (ClusterEnd, signal
 		opened: make(chan struct{}),
 		wake:   make(chan struct{}, 1),
 	}
-	p, code, wait := h.reserve(g, origin, time.Now().Add(r.s.limits.GuestLifetime+r.s.limits.Handshake))
+	p, code, wait := h.reserve(g, origin, time.Now().Add(h.s.limits.GuestLifetime+h.s.limits.Handshake))
 	if p == nil {
 		return nil, code, wait
 	}
@@ -189,13 +182,11 @@ func (r clusterRoom) Reserve(origin Origin, way ClusterPipe) (ClusterEnd, signal
 }
 
 // Yield implements [ClusterRoom].
-func (r clusterRoom) Yield(instance [16]byte) {
-	h := r.s.room(r.room)
-	if h == nil {
-		return
-	}
-	r.s.log.Info("host is at another server now", append(h.c.attrs(), "room", short(r.room), "same", instance == h.instance)...)
-	h.whileEntered(func() { h.leaveTo(instance) })
+func (h *host) Yield(instance [16]byte) {
+	h.whileEntered(func() {
+		h.s.log.Info("host is at another server now", append(h.c.attrs(), "room", short(h.room), "same", instance == h.instance)...)
+		h.leaveTo(instance)
+	})
 }
 
 // whileEntered runs f in a goroutine that Shutdown waits for, unless h has left

@@ -239,7 +239,7 @@ func (h *host) leaveTo(instance [16]byte) {
 func (h *host) enterCluster(deadline time.Time) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
-	depart := h.s.config.Cluster.Enter(ctx, h.room, h.instance, clusterRoom{h.s, h.room})
+	depart := h.s.config.Cluster.Enter(ctx, h.room, h.instance, h)
 	h.mu.Lock()
 	h.depart = depart
 	draining := h.draining

@@ -23,13 +23,16 @@ import (
 const (
 	beatEvery    = time.Second
 	lostAfter    = 5 * time.Second        // without a word a replica counts as dead
-	homeless     = 10 * time.Second       // hosts of a replica that is gone need to be back
+	homeless     = 10 * time.Second       // hosts of a replica that is gone need to be back, at most
 	askAgain     = 200 * time.Millisecond // meanwhile, who has a room
 	askTimeout   = 2 * time.Second        // for an answer of who has a room
 	probeEvery   = 100 * time.Millisecond // at most
 	reclaimEvery = 5 * time.Minute        // of every room
 	checkEvery   = 10 * time.Second       // which of them it is time for
 	remembered   = time.Hour              // a replica that is gone, lest its old words count again
+
+	// detachedRetry is when those are to come back who came while we were cut off.
+	detachedRetry = time.Second
 )
 
 // What may wait to be handled. The loop is done with a message in

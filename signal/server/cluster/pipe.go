@@ -124,6 +124,10 @@ func (c *Cluster) join(ctx context.Context, subject string, origin server.Origin
 
 // accept acts on a guest of another replica's who wants into a room here.
 func (c *Cluster) accept(r *room, sender id, m *join) {
+	local := c.local(r)
+	if local == nil {
+		return
+	}
 	p := c.newPipe(m.pipe, nil)
 	p.peer, p.known, p.settled = sender, true, true
 	c.mu.Lock()
@@ -135,7 +139,7 @@ func (c *Cluster) accept(r *room, sender id, m *join) {
 	if again {
 		return
 	}
-	other, code, wait := r.local.Reserve(m.origin, p)
+	other, code, wait := local.Reserve(m.origin, p)
 	if code != 0 {
 		c.forget(p)
 		c.say(c.keys.replicaSubject(sender), &refuse{pipe: m.pipe, code: code, wait: wait})
@@ -281,7 +285,7 @@ func (p *pipe) finish() (sent uint64, ok bool) {
 
 // end ends the pipe, whose other end is gone, and says so.
 func (p *pipe) end(reason signal.Reason) {
-	p.answer(signal.CodeDetached, homeless/10)
+	p.answer(signal.CodeDetached, detachedRetry)
 	if _, ok := p.finish(); ok && p.other != nil {
 		p.other.Closed(reason)
 	}

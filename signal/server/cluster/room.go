@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,16 +20,15 @@ import (
 type room struct {
 	// Set once.
 	subject string
-	local   server.ClusterRoom
 	echoed  chan struct{} // closed when our claim has come back: it reaches whoever listens
 
-	sub      *nats.Subscription // nil: not yet
-	hosts    int                // registrations that have entered and not left
-	instance [16]byte           // of the last one
-	stamp    uint64             // of our claim; 0: not claimed yet
-	claimed  time.Time          // when last
-	heard    bool               // echoed is closed
-	gone     bool               // given up or left
+	sub      *nats.Subscription              // nil: not yet
+	locals   map[server.ClusterRoom]struct{} // registrations that have entered and not left
+	instance [16]byte                        // of the last one
+	stamp    uint64                          // of our claim; 0: not claimed yet
+	claimed  time.Time                       // when last
+	heard    bool                            // echoed is closed
+	gone     bool                            // given up or left
 }
 
 // Enter implements [server.Cluster].
@@ -36,14 +37,14 @@ func (c *Cluster) Enter(ctx context.Context, at signal.Room, instance [16]byte, 
 	c.mu.Lock()
 	r := c.rooms[subject]
 	if r == nil {
-		r = &room{subject: subject, local: local, echoed: make(chan struct{})}
+		r = &room{subject: subject, echoed: make(chan struct{}), locals: make(map[server.ClusterRoom]struct{})}
 		c.rooms[subject] = r
 	}
-	r.hosts++
+	r.locals[local] = struct{}{}
 	r.instance = instance
 	fresh := r.stamp == 0
 	c.mu.Unlock()
-	leave = sync.OnceFunc(func() { c.leave(r) })
+	leave = sync.OnceFunc(func() { c.leave(r, local) })
 
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -156,8 +157,10 @@ func (c *Cluster) contest(r *room, sender id, m *claim) {
 	}
 	ours := cmp.Or(cmp.Compare(r.stamp, m.stamp), bytes.Compare(c.keys.self[:], sender[:])) > 0
 	var sub *nats.Subscription
+	var locals []server.ClusterRoom
 	if !ours {
 		sub = c.forgetLocked(r)
+		locals = slices.Collect(maps.Keys(r.locals))
 	}
 	c.mu.Unlock()
 	if ours {
@@ -168,15 +171,17 @@ func (c *Cluster) contest(r *room, sender id, m *claim) {
 	if sub != nil {
 		_ = sub.Unsubscribe()
 	}
-	r.local.Yield(m.instance)
+	for _, l := range locals {
+		l.Yield(m.instance)
+	}
 }
 
 // leave is for one registration that leaves.
-func (c *Cluster) leave(r *room) {
+func (c *Cluster) leave(r *room, local server.ClusterRoom) {
 	c.mu.Lock()
-	r.hosts--
+	delete(r.locals, local)
 	var sub *nats.Subscription
-	if r.hosts == 0 && !r.gone {
+	if len(r.locals) == 0 && !r.gone {
 		sub = c.forgetLocked(r)
 	}
 	c.mu.Unlock()
@@ -207,6 +212,16 @@ func (c *Cluster) roomOf(subject string) *room {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.rooms[subject]
+}
+
+// local is a registration in a room that is here, nil if the last one is leaving.
+func (c *Cluster) local(r *room) server.ClusterRoom {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for l := range r.locals {
+		return l
+	}
+	return nil
 }
 
 func (c *Cluster) stampOf(r *room) uint64 {
