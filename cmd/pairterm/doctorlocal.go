@@ -198,9 +198,16 @@ func (d *doctor) terminal(context.Context) []finding {
 			}
 		}
 	}
-	colours := colours(name)
-	parts = append(parts, colours)
-	f.Facts["colours"] = colours
+	n := colours(name)
+	switch n {
+	case 0:
+		parts = append(parts, "no colours")
+	case trueColour:
+		parts = append(parts, "true colour")
+	default:
+		parts = append(parts, fmt.Sprintf("%d colours", n))
+	}
+	f.Facts["colours"] = n
 	utf8, locale := localeUTF8()
 	f.Facts["utf8"] = utf8
 	if utf8 {
@@ -216,17 +223,20 @@ func (d *doctor) terminal(context.Context) []finding {
 	return append(out, f)
 }
 
-// colours says how many colours programs will use.
-func colours(name string) string {
+// trueColour is how many colours there are in all.
+const trueColour = 1 << 24
+
+// colours is how many colours programs will use.
+func colours(name string) int {
 	switch {
 	case os.Getenv("COLORTERM") == "truecolor" || os.Getenv("COLORTERM") == "24bit":
-		return "true colour"
+		return trueColour
 	case strings.Contains(name, "256color") || slices.Contains([]string{"xterm-kitty", "xterm-ghostty", "alacritty", "foot", "wezterm"}, name):
-		return "256 colours"
+		return 256
 	case name == "" || name == "dumb" || strings.HasPrefix(name, "vt"):
-		return "no colours"
+		return 0
 	}
-	return "8 colours"
+	return 8
 }
 
 // localeUTF8 reports whether programs will write UTF-8, as setlocale(3) goes about it, and
