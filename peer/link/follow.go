@@ -2,6 +2,7 @@ package link
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/pion/ice/v2"
 )
@@ -38,4 +39,20 @@ func (l *Link) shouldFollow(remote ice.Candidate, pair *ice.CandidatePair) bool 
 	}
 	l.log.Debug("following the peer", "from", current.Remote, "to", next, "silence", silence)
 	return true
+}
+
+// followAfter is how long the address in use has to be silent before the link moves.
+func (l *Link) followAfter() time.Duration { return l.transport.cfg.Timeouts.Keepalive * 3 / 2 }
+
+// mayFollow reports whether the link could move to an address from which its peer checks,
+// and how long it would have to wait until it does.
+func (l *Link) mayFollow(from netip.AddrPort) (wait time.Duration, ok bool) {
+	current := l.path.Load()
+	if current == nil || current.TCP() || from == current.Remote {
+		return 0, false
+	}
+	if silence, heard := l.mux.silence(current.Remote); heard {
+		wait = max(l.followAfter()-silence, 0)
+	}
+	return wait, true
 }

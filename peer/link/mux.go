@@ -121,8 +121,10 @@ type route struct {
 	owner     *muxConn   // who gets what is not a check
 	confirmed bool       // the owner got a check from here, so the address is its peer's
 	senders   []*muxConn // who sent there, and gets the answers to checks
+	check     []byte     // the owner's peer's last check from here, see mux.remember
 
 	sent, received atomic.Uint64 // datagrams
+	repeating      atomic.Bool   // a check waits to be repeated
 }
 
 // epoch is what route.heard counts from; monotonic.
@@ -219,6 +221,7 @@ func (m *mux) inbound(b []byte, from netip.AddrPort) {
 				// keepalive later.
 				m.deliver(cl.conn, cl.route, b, cl.owns)
 			}
+			m.remember(cl, b, from)
 			return
 		}
 		if !m.caught(info) {
@@ -227,6 +230,37 @@ func (m *mux) inbound(b []byte, from netip.AddrPort) {
 		return
 	}
 	m.answer(info, b, from)
+}
+
+// remember keeps a check from an address to which an accepted link may move, until the
+// address has answered a check of ours. Pion considers moving only when a check comes,
+// and then there has to be an answer already: so it is given the same check once more, and
+// not before the address in use has been silent for long enough. The next one would come
+// one or two keepalives later.
+func (m *mux) remember(cl claim, b []byte, from netip.AddrPort) {
+	if cl.conn.hooks.mayFollow == nil || !cl.owns {
+		return
+	}
+	if _, ok := cl.conn.hooks.mayFollow(from); !ok {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if cl.route.owner == cl.conn {
+		cl.route.check = bytes.Clone(b)
+	}
+}
+
+// repeatCheck gives a link the check that remember has kept, one for an address at a time.
+func (m *mux) repeatCheck(c *muxConn, r *route, check []byte, from netip.AddrPort) {
+	wait, ok := c.hooks.mayFollow(from)
+	if !ok || !r.repeating.CompareAndSwap(false, true) {
+		return
+	}
+	time.AfterFunc(wait, func() {
+		r.repeating.Store(false)
+		c.queue.push(check, r.from) // dropped if the link has ended
+	})
 }
 
 // caught notes a request that another mux of this machine has thrown here, and reports
@@ -300,9 +334,11 @@ func (m *mux) answer(info stunInfo, b []byte, from netip.AddrPort) {
 		few   [4]*muxConn
 		to    = few[:0]
 		owner *muxConn
+		check []byte
 	)
 	if r != nil {
 		to, owner = append(to, r.senders...), r.owner
+		check, r.check = r.check, nil
 	}
 	m.mu.Unlock()
 	if len(to) == 0 {
@@ -310,6 +346,9 @@ func (m *mux) answer(info stunInfo, b []byte, from netip.AddrPort) {
 	}
 	for _, c := range to {
 		m.deliver(c, r, b, c == owner)
+		if c == owner && check != nil {
+			m.repeatCheck(c, r, check, from)
+		}
 		select {
 		case c.hooks.answered <- struct{}{}:
 		default: // told already, or nobody wants to know

@@ -15,6 +15,8 @@ type connHooks struct {
 	dialed   bool
 	answered chan<- struct{} // gets a value when an answer to a check has come
 	repeater *repeater       // sends copies
+	// mayFollow is [Link.mayFollow], for links that are accepted.
+	mayFollow func(from netip.AddrPort) (wait time.Duration, ok bool)
 }
 
 // muxConn is one link's view of one socket. Pion reads it as if it were alone.

@@ -128,7 +128,11 @@ func (t *Transport) newLink(m *mux, tcp *tcpMux, p plan) (*Link, error) {
 	if err == nil {
 		// From here on checks of the peer's wait for pion in the link's queue, however
 		// early they come.
-		l.conns, err = m.prepare(local.Ufrag, connHooks{dialed, l.answered, l.repeater})
+		hooks := connHooks{dialed: dialed, answered: l.answered, repeater: l.repeater}
+		if !dialed {
+			hooks.mayFollow = l.mayFollow
+		}
+		l.conns, err = m.prepare(local.Ufrag, hooks)
 	}
 	if err == nil && tcp != nil {
 		err = tcp.prepare(local.Ufrag, v.addrs)
