@@ -291,11 +291,9 @@ var arrangements = []arrangement{
 		s := n.Site("home", natlab.Config{NAT: natlab.Symmetric})
 		return s, s.Machine("host"), s.Machine("guest"), nil
 	}},
-	{"two homes whose LANs have the same addresses", "UDP", func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
-		host := n.Site("a home", natlab.Config{NAT: natlab.Cone, LAN: 1})
-		guest := n.Site("another home", natlab.Config{NAT: natlab.Cone, LAN: 1})
-		return host, host.Machine("host"), guest.Machine("guest"), nil
-	}},
+	{"two homes whose LANs have the same addresses", "UDP", alike(natlab.Config{NAT: natlab.Cone, LAN: 1})},
+	{"two homes whose routers answer what they do not let in", "UDP", alike(natlab.Config{NAT: natlab.Cone, Rejects: true})},
+	{"two homes with IPv6 that leads nowhere", "UDP", alike(natlab.Config{NAT: natlab.Cone, IPv6: true, Blind6: true})},
 	{"two homes, one with an MTU of 1,280 and a router that does not say so", "UDP", small(natlab.Config{NAT: natlab.Cone, MTU: 1280})},
 	{"the same over IPv6", "IPv6", small(natlab.Config{NoIPv4: true, IPv6: true, MTU: 1280})},
 	{"two customers of one carrier whose NAT passes packets between them (hairpin)", "UDP", neighbours(natlab.Config{NAT: natlab.Cone, Hairpin: true})},
@@ -315,6 +313,14 @@ func mapped(by natlab.PortMap, guests natlab.Config) func(n *internet) (*natlab.
 		host := n.Site("host's", natlab.Config{NAT: natlab.Symmetric, PortMap: by})
 		guest := n.Site("guest's", guests)
 		return host, host.Machine("host"), guest.Machine("guest"), nil
+	}
+}
+
+// alike are two networks of the same kind.
+func alike(c natlab.Config) func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
+	return func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
+		host := n.Site("host's", c)
+		return host, host.Machine("host"), n.Site("guest's", c).Machine("guest"), nil
 	}
 }
 

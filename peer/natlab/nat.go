@@ -43,6 +43,8 @@ type Config struct {
 	NoUDP   bool // the router drops all UDP in silence
 	IPv6    bool // besides IPv4: global addresses, behind a firewall that lets nothing new in
 	NoIPv4  bool // with IPv6: nothing but that
+	Blind6  bool // with IPv6: the router drops all of it in silence
+	Rejects bool // the router answers what it does not let in with errors
 	PortMap PortMap
 	Carrier *Carrier // the site's provider is a NAT, too
 	MTU     int      // of its access to the internet, which nobody is told who sends more; 0 for 1,500
@@ -97,10 +99,17 @@ func (c Config) rules(ip netip.Addr, shift int) string {
 	forward = append(forward,
 		`meta nfproto ipv4 iifname "wan" ct state new ct status & dnat == 0 drop`,
 		`meta nfproto ipv4 iifname != "wan" oifname != "wan" ct status & dnat == 0 drop`)
+	if c.Blind6 {
+		forward = append(forward, "meta nfproto ipv6 drop")
+	}
 	if c.IPv6 {
 		forward = append(forward, `meta nfproto ipv6 iifname "wan" ct state new drop`)
 	}
-	input = append(input, `iifname "wan" meta l4proto != { icmp, ipv6-icmp } ct state new drop`)
+	unasked := "drop"
+	if c.Rejects {
+		unasked = "reject"
+	}
+	input = append(input, `iifname "wan" meta l4proto != { icmp, ipv6-icmp } ct state new `+unasked)
 	if c.PortMap&NATPMP == 0 {
 		input = append(input, "udp dport 5351 @th,64,8 0 drop") // its version
 	}
