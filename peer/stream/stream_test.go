@@ -40,7 +40,15 @@ type pairOptions struct {
 }
 
 func newPair(t *testing.T, o pairOptions) *pair {
-	rng := rand.New(rand.NewPCG(o.seed, 42))
+	hc, gc := connectShared(o.up, o.down, rand.New(rand.NewPCG(o.seed, 42)), o.neck)
+	p := newPairOver(t, hc, gc, o)
+	p.hc, p.gc = hc, gc
+	return p
+}
+
+// newPairOver is newPair over a link that is there.
+func newPairOver(t *testing.T, hc, gc Conn, o pairOptions) *pair {
+	rng := rand.New(rand.NewPCG(o.seed, 43))
 	p := &pair{t: t, rng: rng, src: o.src, in: &toyInput{room: -1}}
 	if p.src == nil {
 		p.src = newToySource()
@@ -51,9 +59,8 @@ func newPair(t *testing.T, o pairOptions) *pair {
 	p.sink = &toySink{src: p.src, check: func(format string, args ...any) {
 		t.Errorf("at the sink: %s", fmt.Sprintf(format, args...))
 	}}
-	p.hc, p.gc = connectShared(o.up, o.down, rng, o.neck)
-	p.host = NewSender(p.hc, p.src, p.in, o.hostConfig)
-	p.guest = NewReceiver(p.gc, p.sink, o.guestConfig)
+	p.host = NewSender(hc, p.src, p.in, o.hostConfig)
+	p.guest = NewReceiver(gc, p.sink, o.guestConfig)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 2)
 	go func() { done <- p.host.Run(ctx) }()
