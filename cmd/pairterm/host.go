@@ -203,6 +203,9 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 	}
 	command.Env = term.Environ(os.Environ(), []string{envSession + "=" + id, envTicket + "=" + h.place.ticket.String()}, secretEnvironment)
 	commands := &hostKeys{leader: o.leader}
+	if h.portmap != nil {
+		commands.mappings = h.portmap.Mappings
+	}
 	shared := term.NewShared(command, term.SharedOptions{
 		TTY:             tty,
 		Keyboard:        commands,

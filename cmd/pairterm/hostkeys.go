@@ -6,6 +6,7 @@ import (
 
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/peer"
+	"github.com/pairterm/pairterm/peer/portmap"
 	"github.com/pairterm/pairterm/peer/stream"
 	"github.com/pairterm/pairterm/term"
 )
@@ -19,7 +20,8 @@ type hostKeys struct {
 		Status(text string)
 		MoveView(dx, dy int) bool
 	}
-	guests func() []peer.GuestInfo
+	guests   func() []peer.GuestInfo
+	mappings func() []portmap.Mapping // nil if the router is not asked for any
 }
 
 // Leader implements term.CommandHandler.
@@ -33,6 +35,11 @@ func (k *hostKeys) Command(key term.Key) term.CommandResult {
 	case 'i':
 		for _, line := range describeGuests(k.guests(), time.Now()) {
 			k.screen.Notice("pairterm: " + line)
+		}
+		if k.mappings != nil {
+			if line := describeMapping(k.mappings()); line != "" {
+				k.screen.Notice("pairterm: " + line)
+			}
 		}
 		return term.CommandDone
 	case '?':
@@ -104,6 +111,17 @@ func describeGuest(g peer.GuestInfo, now time.Time) string {
 		s += ", catching up"
 	}
 	return s + ", since " + brieflyAgo(now.Sub(g.Since))
+}
+
+// describeMapping tells what the router does for those who are to come, empty while that is
+// not known. UDP over IPv4 is what matters: others find a way without it, or after it.
+func describeMapping(all []portmap.Mapping) string {
+	for _, m := range all {
+		if m.Network == "udp4" && (m.External.IsValid() || m.Err != nil) {
+			return "port mapping: " + m.String()
+		}
+	}
+	return ""
 }
 
 // brieflyAgo is a time that has passed, in one unit.

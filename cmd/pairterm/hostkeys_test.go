@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/peer"
 	"github.com/pairterm/pairterm/peer/link"
+	"github.com/pairterm/pairterm/peer/portmap"
 	"github.com/pairterm/pairterm/peer/stream"
 	"github.com/pairterm/pairterm/term"
 )
@@ -45,6 +48,33 @@ func TestHostKeys(t *testing.T) {
 	}
 	if got := k.Command('x'); got != term.CommandUnknown {
 		t.Errorf("x: %v", got)
+	}
+}
+
+func TestDescribeMapping(t *testing.T) {
+	udp := portmap.Mapping{Network: "udp4", Port: 5000}
+	with := func(change func(*portmap.Mapping)) portmap.Mapping { m := udp; change(&m); return m }
+	made := with(func(m *portmap.Mapping) { m.External, m.Protocol = netip.MustParseAddrPort("198.51.100.7:5000"), portmap.PCP })
+	for _, tt := range []struct {
+		all  []portmap.Mapping
+		want string
+	}{
+		{nil, ""},
+		{[]portmap.Mapping{udp}, ""},
+		{[]portmap.Mapping{{Network: "tcp4"}, made}, "port mapping: udp4 198.51.100.7:5000 by PCP"},
+		{[]portmap.Mapping{with(func(m *portmap.Mapping) { m.External, m.Protocol = netip.MustParseAddrPort("100.64.0.7:5000"), portmap.UPnP })},
+			"port mapping: udp4 100.64.0.7:5000 by UPnP, of little use: the router itself is behind another NAT"},
+		{[]portmap.Mapping{with(func(m *portmap.Mapping) { m.Err = errors.New("not authorized") })}, "port mapping: udp4: none: not authorized"},
+	} {
+		if got := describeMapping(tt.all); got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+	screen := &hostScreen{}
+	k := &hostKeys{screen: screen, guests: func() []peer.GuestInfo { return nil }, mappings: func() []portmap.Mapping { return []portmap.Mapping{made} }}
+	k.Command('i')
+	if got := len(screen.shown); got != 2 {
+		t.Errorf("shown %q", screen.shown)
 	}
 }
 
