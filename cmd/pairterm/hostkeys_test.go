@@ -54,7 +54,9 @@ func TestHostKeys(t *testing.T) {
 func TestDescribeMapping(t *testing.T) {
 	udp := portmap.Mapping{Network: "udp4", Port: 5000}
 	with := func(change func(*portmap.Mapping)) portmap.Mapping { m := udp; change(&m); return m }
-	made := with(func(m *portmap.Mapping) { m.External, m.Protocol = netip.MustParseAddrPort("198.51.100.7:5000"), portmap.PCP })
+	made := with(func(m *portmap.Mapping) {
+		m.External, m.Protocol = netip.MustParseAddrPort("198.51.100.7:5000"), portmap.PCP
+	})
 	for _, tt := range []struct {
 		all  []portmap.Mapping
 		want string
@@ -62,7 +64,9 @@ func TestDescribeMapping(t *testing.T) {
 		{nil, ""},
 		{[]portmap.Mapping{udp}, ""},
 		{[]portmap.Mapping{{Network: "tcp4"}, made}, "port mapping: udp4 198.51.100.7:5000 by PCP"},
-		{[]portmap.Mapping{with(func(m *portmap.Mapping) { m.External, m.Protocol = netip.MustParseAddrPort("100.64.0.7:5000"), portmap.UPnP })},
+		{[]portmap.Mapping{with(func(m *portmap.Mapping) {
+			m.External, m.Protocol = netip.MustParseAddrPort("100.64.0.7:5000"), portmap.UPnP
+		})},
 			"port mapping: udp4 100.64.0.7:5000 by UPnP, of little use: the router itself is behind another NAT"},
 		{[]portmap.Mapping{with(func(m *portmap.Mapping) { m.Err = errors.New("not authorized") })}, "port mapping: udp4: none: not authorized"},
 	} {
