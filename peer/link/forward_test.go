@@ -70,7 +70,7 @@ func (m *fakeMapper) given() int {
 // that each port is given back.
 func TestForwarded(t *testing.T) {
 	early, late := netip.MustParseAddrPort("198.51.100.7:4001"), netip.MustParseAddrPort("198.51.100.7:4002")
-	nowhere := netip.MustParseAddrPort("224.0.0.1:4003")
+	nowhere, carrier := netip.MustParseAddrPort("224.0.0.1:4003"), netip.MustParseAddrPort("100.64.9.9:4004")
 	for _, c := range []struct {
 		name string
 		end  func(context.Context, *link.Transport, link.Signaler) (*link.Link, error)
@@ -78,19 +78,20 @@ func TestForwarded(t *testing.T) {
 		// late is the network of which the other address becomes known once the first
 		// has been offered.
 		late string
+		hide bool // addresses of private networks
 	}{
 		{"host", func(ctx context.Context, tr *link.Transport, s link.Signaler) (*link.Link, error) {
 			return tr.Accept(ctx, s)
 		},
-			[]string{"udp4", "udp6", "tcp4", "tcp6"}, "tcp4"},
+			[]string{"udp4", "udp6", "tcp4", "tcp6"}, "tcp4", true},
 		{"guest", func(ctx context.Context, tr *link.Transport, s link.Signaler) (*link.Link, error) {
 			return tr.Dial(ctx, s)
 		},
-			[]string{"udp4", "udp6"}, "udp6"},
+			[]string{"udp4", "udp6"}, "udp6", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			mapper := newFakeMapper()
-			tr := newTransport(t, link.Config{Loopback: link.LoopbackAlways, PortMapper: mapper, TCP: true})
+			tr := newTransport(t, link.Config{Loopback: link.LoopbackAlways, PortMapper: mapper, TCP: true, HidePrivate: c.hide})
 			offered := make(chan string, 100)
 			s, _ := newSignalers()
 			s.filter = func(m link.Message) []link.Message {
@@ -119,7 +120,7 @@ func TestForwarded(t *testing.T) {
 			for _, network := range c.asks {
 				switch network {
 				case "udp4":
-					mapper.answer(network, true, early, nowhere)
+					mapper.answer(network, true, early, nowhere, carrier)
 				case c.late:
 				default:
 					mapper.answer(network, false)
@@ -127,6 +128,11 @@ func TestForwarded(t *testing.T) {
 			}
 			if got, want := <-offered, "udp4 "+early.String(); got != want {
 				t.Errorf("first %s, want %s", got, want)
+			}
+			if !c.hide { // another customer of the same carrier may be there
+				if got, want := <-offered, "udp4 "+carrier.String(); got != want {
+					t.Errorf("second %s, want %s", got, want)
+				}
 			}
 			mapper.answer(c.late, true, late)
 			if got, want := <-offered, c.late[:3]+"4 "+late.String(); got != want {
@@ -152,12 +158,19 @@ func TestForwarded(t *testing.T) {
 	}
 }
 
-// TestNotForwarded holds that nothing is asked of routers for loopback.
+// TestNotForwarded holds that nothing is asked of routers for loopback and within a LAN.
 func TestNotForwarded(t *testing.T) {
 	mapper := newFakeMapper()
 	cfg := loopback()
 	cfg.PortMapper = mapper
 	connect(t, newTransport(t, cfg), newTransport(t, cfg))
+	lan := newTransport(t, link.Config{PortMapper: mapper, Paths: link.PathsLAN})
+	if err := lan.Prepare(); err != nil {
+		t.Error(err)
+	}
+	if _, err := lan.Listen(); err != nil {
+		t.Error(err)
+	}
 	if got := mapper.networks(); len(got) > 0 {
 		t.Errorf("asked for %v", got)
 	}
