@@ -699,6 +699,7 @@ func (g *Guest[S]) open(ctx context.Context, pipe net.Conn, progress func(Stage)
 		}
 	}()
 	if resume == nil {
+		tg.Eager = len(g.cfg.Identities) == 1 && keys.Immediate(g.cfg.Identities[0])
 		for _, id := range g.cfg.Identities {
 			tg.Identities = append(tg.Identities, onceProved{id})
 		}

@@ -36,6 +36,8 @@ const (
 	observeTimeout = time.Second
 	// linkTimeout bounds the search for a direct path.
 	linkTimeout = 20 * time.Second
+	// prepareEvery is how often the STUN servers are asked for those who knock.
+	prepareEvery = 10 * time.Second
 	// decideTimeout bounds a whole handshake, a person's word included.
 	decideTimeout = 5 * time.Minute
 	// drainTimeout bounds what guests may take to receive the shell's last words,
@@ -100,11 +102,12 @@ type Host[S any] struct {
 	events chan Event    // for Observe
 	beside chan struct{} // has a slot for each link being made beside another
 
-	mu      sync.Mutex
-	guests  map[tunnel.GuestID]*guest[S] // guarded by mu
-	pending []*handshake                 // guarded by mu; the oldest first
-	ending  *Goodbye                     // guarded by mu; set when no more guests are taken
-	running sync.WaitGroup               // handshakes and guests
+	mu       sync.Mutex
+	guests   map[tunnel.GuestID]*guest[S] // guarded by mu
+	pending  []*handshake                 // guarded by mu; the oldest first
+	prepared time.Time                    // guarded by mu; when the STUN servers were asked last
+	ending   *Goodbye                     // guarded by mu; set when no more guests are taken
+	running  sync.WaitGroup               // handshakes and guests
 }
 
 // handshake is a tunnel being set up.
@@ -176,6 +179,7 @@ func (h *Host[S]) Run(ctx context.Context) error {
 			pipe.Close()
 			continue
 		}
+		h.prepare(ctx)
 		go func() {
 			defer h.running.Done()
 			t, err := h.tunnel.Accept(hctx, pipe)
@@ -320,7 +324,6 @@ func (h *Host[S]) authorize(ctx context.Context, offer tunnel.Offer, proven bool
 		return grant, err
 	}
 	if !proven {
-		h.prepare(ctx)
 		return grant, nil
 	}
 	h.mu.Lock()
@@ -360,11 +363,17 @@ func (h *Host[S]) roomLocked(offer tunnel.Offer) bool {
 	return true
 }
 
-// prepare asks the STUN servers for the host's addresses while a guest who will
-// probably be let in proves its key. The transport remembers the answers for
-// a while.
+// prepare asks the STUN servers for the host's addresses while a guest proves its key,
+// for who will be let in. The transport remembers the answers for a while, and nobody who
+// knocks and knocks has them asked more often.
 func (h *Host[S]) prepare(ctx context.Context) {
-	h.running.Go(func() { // the handshake that calls holds running up
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ending != nil || !h.prepared.IsZero() && time.Since(h.prepared) < prepareEvery {
+		return
+	}
+	h.prepared = time.Now()
+	h.running.Go(func() { // the handshake for which it is done holds running up
 		ctx, cancel := context.WithTimeout(ctx, linkTimeout)
 		defer cancel()
 		if _, err := h.cfg.Transport.Mappings(ctx); err != nil {

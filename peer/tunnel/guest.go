@@ -35,6 +35,10 @@ type Guest struct {
 	// not nil, is shown in place of the proof: another tunnel may have been let
 	// in meanwhile. It may wait, as long as ctx allows.
 	Instead func(ctx context.Context) (*Resumption, error)
+	// Eager makes the proof of the one identity go out with the hello, before the host has
+	// asked for it, which saves a round trip. It is for identities that ask nobody:
+	// otherwise a person would be asked on behalf of hosts that do not want the key.
+	Eager bool
 }
 
 // Resumption lets a guest that was admitted before come back without a new
@@ -119,6 +123,16 @@ func (g *Guest) handshake(ctx context.Context, c *Conn, resumption *Resumption) 
 	if err := c.write(h); err != nil {
 		return unmet(err)
 	}
+	// With one key there is nothing for the host to choose: it reads this as the answer to
+	// its challenge, which is on its way here meanwhile.
+	answered := g.Eager && len(ids) == 1 && resumption == nil
+	if answered {
+		var err error
+		if resumption, err = g.answer(ctx, c, ids[0]); err != nil && !errors.Is(err, ErrSilent) && !errors.Is(err, ErrBroken) {
+			return err
+		}
+		// A host that has hung up already has said why.
+	}
 	for {
 		m, err := readMessage(c.tls)
 		if err != nil {
@@ -128,6 +142,10 @@ func (g *Guest) handshake(ctx context.Context, c *Conn, resumption *Resumption) 
 		case challenge:
 			if int(m.Index) >= len(ids) {
 				return fmt.Errorf("the host asks for key %d of %d", m.Index, len(ids))
+			}
+			if answered {
+				answered = false
+				continue
 			}
 			if resumption, err = g.answer(ctx, c, ids[m.Index]); err != nil {
 				return err
