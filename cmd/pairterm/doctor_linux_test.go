@@ -73,6 +73,7 @@ func TestDoctorInNetworks(t *testing.T) {
 		{"open", natlab.Config{}, picture{nat: facts{"none", "open", "unknown"}, who: reachAll}},
 		{"full cone", natlab.Config{NAT: natlab.FullCone}, picture{nat: facts{"endpoint-independent", "open", "no"}, who: reachAll}},
 		{"cone", natlab.Config{NAT: natlab.Cone}, picture{nat: cone, who: reachUsual}},
+		{"hairpin", natlab.Config{NAT: natlab.Cone, Hairpin: true}, picture{nat: facts{cone.Mapping, cone.Filtering, "yes"}, who: reachUsual}},
 		{"symmetric", natlab.Config{NAT: natlab.Symmetric}, picture{nat: symmetric, who: reachOpen, exitStatus: 1}},
 		{"symmetric with IPv6", natlab.Config{NAT: natlab.Symmetric, IPv6: true}, picture{nat: symmetric, ipv6: true, who: reachOpen, exitStatus: 1}},
 		{"symmetric, and a router that maps ports", natlab.Config{NAT: natlab.Symmetric, PortMap: natlab.UPnP | natlab.NATPMP | natlab.PCP},
