@@ -95,7 +95,7 @@ type ClusterStats struct {
 	Yielded   int64            // rooms that were taken at another server
 	Sent      int64            // messages
 	Received  int64            // messages, own and refused ones included
-	Refused   map[string]int64 // messages that were thrown away, by why
+	Refused   map[string]int64 // messages that were thrown away, by why; of overflow, how often it began
 	Joins     map[string]int64 // by what came of asking for a room
 	SentBytes int64
 }

@@ -77,8 +77,8 @@ type message interface {
 	append(b []byte) []byte
 }
 
-// beat says that its sender lives. Sent every beatEvery, and to a replica that
-// is in doubt.
+// beat says that its sender lives. Sent every beatEvery to all, and to a replica
+// that was not known or is in doubt.
 //
 //	type   [1]byte  0x01
 //	flags  [1]byte  bit 0: its hosts are about to leave; others 0
