@@ -121,6 +121,7 @@ func (s *signalServer) open(ctx context.Context) error {
 		FullAddresses: s.opts.full,
 		Logger:        s.log,
 		STUN:          s.opts.stunPublic,
+		Returning:     returnWithin,
 		Ready:         s.tls.ready,
 		TLS:           s.tls.config(),
 		Gate:          s.gate.config(s.opts.guests),
@@ -310,6 +311,10 @@ func publicly(o signalOptions, ls []net.Listener) string {
 
 // vpnSpace is RFC 6598's, which VPNs like Tailscale take their addresses from.
 var vpnSpace = netip.MustParsePrefix("100.64.0.0/10")
+
+// returnWithin is how long after a restart hosts are waited for on behalf of
+// their guests: the few hosts of the usual server are back after two seconds.
+const returnWithin = 5 * time.Second
 
 // httpConnections bounds the connections of port 80, and of the metrics.
 const httpConnections = 256

@@ -212,6 +212,7 @@ func (s *Server) enter(h *host) error {
 	s.serial++
 	h.serial = s.serial
 	s.rooms[h.room] = h
+	s.returning.comeLocked(h.room)
 	if old != nil {
 		s.wg.Add(1) // not zero: h's own connection counts
 		go func() {

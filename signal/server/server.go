@@ -48,6 +48,11 @@ type Config struct {
 	// Cluster joins this server to others; nil: it is alone.
 	Cluster Cluster
 
+	// Returning is for how long after its start the server keeps guests waiting
+	// who ask for a room that it does not know: if it has been restarted, the
+	// host may be on its way back. 0: not at all.
+	Returning time.Duration
+
 	// Ready reports whether new clients can be served, for /readyz; nil: always.
 	Ready func() bool
 
@@ -115,13 +120,14 @@ type Server struct {
 
 	wg sync.WaitGroup // everything that serves a connection
 
-	mu      sync.Mutex
-	conns   map[*conn]struct{}    // guarded by mu
-	rooms   map[signal.Room]*host // guarded by mu
-	away    map[*pipe]struct{}    // guarded by mu; of guests here, to hosts elsewhere
-	serial  uint64                // guarded by mu; of the last host
-	closing bool                  // guarded by mu
-	leaving int                   // guarded by mu; connections when it began to close
+	mu        sync.Mutex
+	conns     map[*conn]struct{}    // guarded by mu
+	rooms     map[signal.Room]*host // guarded by mu
+	away      map[*pipe]struct{}    // guarded by mu; of guests here, to hosts elsewhere
+	serial    uint64                // guarded by mu; of the last host
+	closing   bool                  // guarded by mu
+	leaving   int                   // guarded by mu; connections when it began to close
+	returning returning             // guarded by mu but for what is set once
 }
 
 // New makes a server. It starts nothing.
@@ -148,6 +154,7 @@ func New(config Config) *Server {
 		Held: s.limits.AddressConnections,
 		Size: s.limits.Addresses,
 	}
+	s.returning.until = time.Now().Add(config.Returning)
 	s.closed, s.close = context.WithCancel(context.Background())
 	s.cut, s.stop = context.WithCancel(context.Background())
 	rand.Read(s.sourceKey[:]) // never fails, see its documentation
@@ -223,6 +230,12 @@ func (s *Server) handleGuest(w http.ResponseWriter, r *http.Request, roomText st
 // is none and for how long.
 func (s *Server) join(ctx context.Context, room signal.Room, c *conn) (*pipe, signal.Code, time.Duration) {
 	p, code, wait := s.joinHere(room, c)
+	if code == signal.CodeNoRoom && s.await(ctx, room) {
+		p, code, wait = s.joinHere(room, c)
+	}
+	if code == signal.CodeNoRoom && s.config.Cluster == nil && s.isClosing() {
+		return nil, signal.CodeShuttingDown, s.spread(false)
+	}
 	if code != signal.CodeNoRoom || s.config.Cluster == nil {
 		return p, code, wait
 	}
@@ -299,6 +312,9 @@ func (s *Server) refuse(w http.ResponseWriter, code signal.Code, wait time.Durat
 		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
 	}
 	http.Error(w, code.String(), status)
+	if code == signal.CodeShuttingDown {
+		_ = http.NewResponseController(w).Flush() // before Run closes what is left
+	}
 }
 
 // returnEvery is how far apart clients come back on average: two cores register

@@ -1,0 +1,76 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/memnet"
+	"github.com/pairterm/pairterm/signal/server"
+)
+
+// Guests who come after a restart, and before their hosts, need not know.
+func TestReturningHosts(t *testing.T) {
+	inBubble(t, server.Config{Returning: 5 * time.Second}, func(t *testing.T, n *memnet.Net, s *testServer) {
+		start := time.Now()
+		type outcome struct {
+			err  error
+			at   time.Duration
+			name string
+		}
+		outcomes := make(chan outcome, 10)
+		knock := func(ctx context.Context, name string, room signal.Room) {
+			go func() {
+				c, _, err := signal.Dial(ctx, s.url, room, from(n, "192.0.2.10"))
+				outcomes <- outcome{err, time.Since(start), name}
+				if err == nil {
+					_ = c.Close()
+				}
+			}()
+		}
+		expect := func(want string, at time.Duration, err error) {
+			t.Helper()
+			o := <-outcomes
+			if o.name != want || o.at != at || !errors.Is(o.err, err) {
+				t.Errorf("%s after %v: %v; want %s after %v: %v", o.name, o.at, o.err, want, at, err)
+			}
+		}
+		key := newKey(t)
+		knock(t.Context(), "of one who comes", roomOf(key))
+		knock(t.Context(), "of nobody", roomOf(newKey(t)))
+		impatient, leave := context.WithTimeout(t.Context(), time.Second)
+		defer leave()
+		knock(impatient, "impatient", roomOf(key))
+
+		expect("impatient", time.Second, context.DeadlineExceeded)
+		time.Sleep(time.Second)
+		reg := register(t, s.url, key, from(n, "192.0.2.9"))
+		expect("of one who comes", 2*time.Second, nil)
+		_ = accept(t, reg).Close()
+		expect("of nobody", 5*time.Second, signal.ErrNoRoom)
+		knock(t.Context(), "of nobody, later", roomOf(newKey(t)))
+		expect("of nobody, later", 5*time.Second, signal.ErrNoRoom)
+	})
+}
+
+// Whoever waits for a host does not keep the server from ending.
+func TestReturningHostsAndShutdown(t *testing.T) {
+	inBubble(t, server.Config{Returning: 5 * time.Second}, func(t *testing.T, n *memnet.Net, s *testServer) {
+		start := time.Now()
+		told := make(chan error, 1)
+		go func() {
+			_, _, err := signal.Dial(t.Context(), s.url, roomOf(newKey(t)), from(n, "192.0.2.10"))
+			told <- err
+		}()
+		synctest.Wait()
+		if err := s.stop(); err != nil || time.Since(start) != 0 {
+			t.Errorf("Run ended after %v: %v", time.Since(start), err)
+		}
+		if err := <-told; !errors.Is(err, signal.ErrShuttingDown) {
+			t.Errorf("the guest was told %v", err)
+		}
+	})
+}
