@@ -573,12 +573,17 @@ func (g *Guest[S]) race(ctx context.Context, progress func(Stage)) (*session, er
 				defer t.Stop()
 				enough = t.C
 			}
-			if worst == nil || errors.Is(r.err, link.ErrNoPath) {
+			if worst == nil || forgotten(worst) || errors.Is(r.err, link.ErrNoPath) {
 				worst = r.err
 			}
+			// At first that says nothing of the guest: the host may not have noted yet that it
+			// let another attempt in, which goes on; or it has given up before us, for the
+			// reason that the others ended.
+			unknown := progress != nil && forgotten(r.err)
 			switch {
-			case progress != nil && forgotten(r.err):
-				return nil, worst // the host has given up before us, and for the same reason
+			case unknown && running > 0:
+			case unknown:
+				return nil, worst
 			case final(r.err):
 				return nil, r.err
 			case r.took >= raceAfter && timedOut(r.err) && enough == nil && time.Since(began) < replaceWithin && ctx.Err() == nil:

@@ -5,10 +5,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -22,12 +24,36 @@ func TestMain(m *testing.M) {
 	if term.RunKeeper() {
 		os.Exit(0)
 	}
-	testscript.Main(m, map[string]func(){
+	testscript.Main(tidying{m}, map[string]func(){
 		"pairterm": func() {
 			os.Exit(run(context.Background(), os.Args, stdio{os.Stdin, os.Stdout, os.Stderr}))
 		},
 	})
 }
+
+// tidying removes what build has made when all tests are through.
+type tidying struct{ *testing.M }
+
+func (m tidying) Run() int {
+	defer func() { os.RemoveAll(builtIn) }()
+	return m.M.Run()
+}
+
+// builtIn is the directory of the program, once build has been called.
+var builtIn string
+
+// build makes the program as people have it, without what the test's own binary may have
+// of coverage and race detection: for tests that run dozens of processes at a time.
+var build = sync.OnceValues(func() (path string, err error) {
+	if builtIn, err = os.MkdirTemp("", "pairterm-test"); err != nil {
+		return "", err
+	}
+	path = filepath.Join(builtIn, "pairterm")
+	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return path, nil
+})
 
 // TestScript runs the scripts in testdata/script: the real program in real
 // processes on real terminals. See pty_test.go for the commands about those.
