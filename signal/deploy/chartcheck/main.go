@@ -65,11 +65,11 @@ func check(r io.Reader) (n int, err error) {
 		if err != nil {
 			return n, err
 		}
-		var any map[string]any
-		if err := yaml.Unmarshal(doc, &any); err != nil {
+		var fields map[string]any
+		if err := yaml.Unmarshal(doc, &fields); err != nil {
 			return n, err
 		}
-		if len(any) == 0 {
+		if len(fields) == 0 {
 			continue // nothing but comments
 		}
 		n++
