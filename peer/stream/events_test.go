@@ -133,7 +133,7 @@ func TestInputQueueRefuses(t *testing.T) {
 	if err := q.put(0, []byte("\x01\x00\x01a\x63\x00\x02xy\x01\x00\x01b")); err != nil {
 		t.Fatal(err)
 	}
-	if q.deliver(); in.typed() != "ab" {
+	if q.deliver(0); in.typed() != "ab" {
 		t.Errorf("typed %q", in.typed())
 	}
 }

@@ -233,3 +233,37 @@ func TestReacted(t *testing.T) {
 		}
 	})
 }
+
+// TestInputRate has a guest that types as much as it can: it gets no more than its share,
+// and its interrupt comes at once.
+func TestInputRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fast := linkParams{delay: time.Millisecond}
+		p := newPair(t, pairOptions{up: fast, down: fast})
+		defer p.stop()
+		time.Sleep(time.Second)
+		begin := time.Now()
+		p.key(string(text(p.rng, 4*inputRate)))
+		time.Sleep(2 * time.Second)
+		got := len(p.in.typed())
+		if most := 2*inputRate + inputBurst + maxEvent; got < 3*inputRate/2 || got > most {
+			t.Errorf("%d bytes were typed in two seconds", got)
+		}
+		for p.guest.Undelivered() > 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(begin); took > 4500*time.Millisecond {
+			t.Errorf("all of it took %v", took)
+		}
+		p.key(string(text(p.rng, 4*inputRate)))
+		time.Sleep(time.Second)
+		begin = time.Now()
+		p.key("\x03")
+		for p.guest.Undelivered() > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if took := time.Since(begin); took > 50*time.Millisecond {
+			t.Errorf("the interrupt took %v", took)
+		}
+	})
+}

@@ -1,6 +1,18 @@
 package stream
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"time"
+)
+
+const (
+	// inputRate is how many typed bytes a second are given to the program of one
+	// guest's, in the long run, and inputBurst how many at once. It is more than any
+	// paste that means something, and keeps a guest that types without end from
+	// taking a third of a core of the host.
+	inputRate  = 2 << 20
+	inputBurst = inputWindow
+)
 
 // inputQueue is the host's end of the log of input: it puts the log together,
 // and hands its events to the Input as fast as that takes them.
@@ -16,6 +28,9 @@ type inputQueue struct {
 	given   int    // bytes of keys of the first event that were taken
 	scanned uint64 // events up to here were looked at for interrupts
 	paste   pasteTracker
+
+	spent   float64 // bytes of inputBurst that are not there, as of spentAt
+	spentAt time.Duration
 
 	blocked bool   // Keys took less than it was offered
 	dropped uint64 // bytes of keys dropped for interrupts
@@ -120,19 +135,26 @@ func (q *inputQueue) resize(data []byte) {
 	q.in.Resize(int(binary.BigEndian.Uint16(data)), int(binary.BigEndian.Uint16(data[2:])))
 }
 
-// deliver hands events to the Input until there are none or it is full.
-func (q *inputQueue) deliver() {
+// deliver hands events to the Input until there are none, it is full, or the guest has
+// typed faster than it may; then it returns when to go on.
+func (q *inputQueue) deliver(now time.Duration) (again time.Duration) {
+	q.spent = max(0, q.spent-(now-q.spentAt).Seconds()*inputRate)
+	q.spentAt = now
 	for !q.blocked && q.taken < q.scanned {
 		kind, data, _, _ := q.eventAt(q.taken)
 		switch kind {
 		case eventKeys:
+			if over := q.spent - inputBurst; over >= 0 {
+				return now + time.Millisecond + time.Duration(over/inputRate*float64(time.Second))
+			}
 			rest := data[q.given:]
 			n := min(max(q.in.Keys(rest), 0), len(rest))
 			q.paste.feed(rest[:n])
 			q.given += n
+			q.spent += float64(n)
 			if n < len(rest) {
 				q.blocked = true
-				return
+				return 0
 			}
 		case eventInterrupt:
 			q.in.Interrupt(append([]byte(q.paste.closing()), data...))
@@ -142,4 +164,5 @@ func (q *inputQueue) deliver() {
 		}
 		q.take(len(data))
 	}
+	return 0
 }

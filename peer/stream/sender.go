@@ -165,7 +165,7 @@ func (s *senderSide[S]) patient() bool     { return s.out.patient }
 
 func (s *senderSide[S]) service() error {
 	s.serveDrains()
-	s.input.deliver()
+	s.e.until(s.input.deliver(s.e.now))
 	// With acknowledgements it is told as it goes. When the program took
 	// something later, the guest may be waiting to hear of it.
 	if q := &s.input; q.taken-s.toldTaken >= inputWindow/4 || q.taken != s.sentTaken && q.taken == q.received && s.e.owed == 0 {
