@@ -26,7 +26,7 @@ import (
 var (
 	binary   = flag.String("pairterm", "pairterm", "the pairterm `BINARY` to measure")
 	emulator = flag.String("emulator", "", "join the namespaces by this `PROGRAM` instead of veth and netem; called as\n"+
-		"PROGRAM -a NETNS -a-addr ADDR -b NETNS -b-addr ADDR -ctl SOCKET, and later as\n"+
+		"PROGRAM -a NETNS -a-addr ADDR -b NETNS -b-addr ADDR -b-dev DEVICE -ctl SOCKET, and later as\n"+
 		"PROGRAM ctl SOCKET set delay=50ms jitter=0ms loss=0.29 rate=1000kbit queue=64KB (one way, both ways alike), down, up")
 	only    = flag.String("only", "", "measure only these `ROWS`, separated by commas")
 	systems = flag.String("systems", "pairterm,ssh,ssh+tmux,mosh,mosh+tmux", "measure only these `PROGRAMS`, separated by commas")
@@ -49,6 +49,7 @@ var rows = []struct {
 	{"bulk", "100 ms round trip, 1 Mbit/s, cat of 50 MB: end at the guest after the host's", (*lab).rowBulk},
 	{"idle", "idle session: traffic and CPU", (*lab).rowIdle},
 	{"loopback", "loopback: echo", (*lab).rowLoopback},
+	{"guests", "loopback, 29 guests, and three more who are slow, stopped and flooding: echo", (*lab).rowGuests},
 	{"train", "200 ms ± 80 ms round trip, 5 % loss, 1 Mbit/s, 3 s outage every 30 s: echo", (*lab).rowTrain},
 }
 
@@ -85,8 +86,8 @@ func main() {
 // errSkip reports that this machine does not permit measuring.
 var errSkip = errors.New("not here")
 
-// The namespaces of the guests and of the host.
-var netnsA, netnsB = fmt.Sprintf("ptm%da", os.Getpid()), fmt.Sprintf("ptm%db", os.Getpid())
+// The namespaces of the guests and of the host, and one for a guest on a link of its own.
+var netnsA, netnsB, netnsC = fmt.Sprintf("ptm%da", os.Getpid()), fmt.Sprintf("ptm%db", os.Getpid()), fmt.Sprintf("ptm%dc", os.Getpid())
 
 const (
 	addrA, addrB = "10.77.0.1", "10.77.0.2"
@@ -106,6 +107,7 @@ var (
 	far     = condition{delay: 50 * time.Millisecond}
 	lossy   = condition{delay: 50 * time.Millisecond, loss: 0.29}
 	narrow  = condition{delay: 50 * time.Millisecond, kbit: 1000, queueKB: 64}
+	modem   = condition{delay: 50 * time.Millisecond, kbit: 64, queueKB: 64}
 	railway = condition{delay: 100 * time.Millisecond, jitter: 40 * time.Millisecond, loss: 0.05, kbit: 1000, queueKB: 64}
 )
 
@@ -115,7 +117,7 @@ type lab struct {
 	row   string
 	ssh   []string // ssh and its options
 	has   map[string]bool
-	emul  *exec.Cmd
+	emuls []*exec.Cmd
 	sshd  *exec.Cmd
 	count int
 }
@@ -142,7 +144,7 @@ func newLab() (_ *lab, err error) {
 			l.close()
 		}
 	}()
-	for _, ns := range []string{netnsA, netnsB} {
+	for _, ns := range []string{netnsA, netnsB, netnsC} {
 		if err := sh("ip", "netns", "add", ns); err != nil {
 			return nil, fmt.Errorf("%w: %w", errSkip, err)
 		}
@@ -150,12 +152,12 @@ func newLab() (_ *lab, err error) {
 			return nil, err
 		}
 	}
-	if err := l.join(); err != nil {
+	if err := l.join(netnsA, addrA, addrB, "ptm0"); err != nil {
 		return nil, err
 	}
 	for ns, addr := range map[string]string{netnsA: addrA, netnsB: addrB} {
 		dev := "ptm0"
-		if l.emul != nil {
+		if len(l.emuls) > 0 {
 			if dev, err = device(ns); err != nil {
 				return nil, err
 			}
@@ -189,44 +191,58 @@ func device(ns string) (string, error) {
 	return "", fmt.Errorf("no route in %s: %w", ns, err)
 }
 
-// join lays the link between the namespaces.
-func (l *lab) join() error {
+// join lays a link between a namespace and the host's.
+func (l *lab) join(ns, addr, hostAddr, dev string) error {
 	if *emulator != "" {
-		l.emul = exec.Command(*emulator, "-a", netnsA, "-a-addr", addrA+"/30", "-b", netnsB, "-b-addr", addrB+"/30",
-			"-seed", fmt.Sprint(time.Now().UnixNano()%1e9), "-ctl", l.dir+"/ctl")
-		if err := l.emul.Start(); err != nil {
+		emul := exec.Command(*emulator, "-a", ns, "-a-addr", addr+"/30", "-b", netnsB, "-b-addr", hostAddr+"/30", "-b-dev", dev,
+			"-seed", fmt.Sprint(time.Now().UnixNano()%1e9), "-ctl", l.dir+"/"+dev)
+		if err := emul.Start(); err != nil {
 			return err
 		}
+		l.emuls = append(l.emuls, emul)
 		for range 100 {
-			if _, err := os.Stat(l.dir + "/ctl"); err == nil {
+			if _, err := os.Stat(l.dir + "/" + dev); err == nil {
 				return nil
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
 		return errors.New("the emulator does not get ready")
 	}
-	err := sh("ip", "link", "add", "ptm0", "netns", netnsA, "type", "veth", "peer", "name", "ptm0", "netns", netnsB)
+	err := sh("ip", "link", "add", dev, "netns", ns, "type", "veth", "peer", "name", dev, "netns", netnsB)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errSkip, err)
 	}
-	for ns, addr := range map[string]string{netnsA: addrA, netnsB: addrB} {
-		if err := sh("ip", "-n", ns, "addr", "add", addr+"/30", "dev", "ptm0"); err != nil {
+	for ns, addr := range map[string]string{ns: addr, netnsB: hostAddr} {
+		if err := sh("ip", "-n", ns, "addr", "add", addr+"/30", "dev", dev); err != nil {
 			return err
 		}
-		if err := sh("ip", "-n", ns, "link", "set", "ptm0", "up"); err != nil {
+		if err := sh("ip", "-n", ns, "link", "set", dev, "up"); err != nil {
 			return err
 		}
-		if err := sh("tc", "-n", ns, "qdisc", "add", "dev", "ptm0", "root", "netem", "delay", "0ms"); err != nil {
+		if err := sh("tc", "-n", ns, "qdisc", "add", "dev", dev, "root", "netem", "delay", "0ms"); err != nil {
 			return fmt.Errorf("%w: no netem, see -emulator: %w", errSkip, err)
 		}
 	}
 	return nil
 }
 
+// spur joins the third namespace to the host's by a link of its own.
+func (l *lab) spur() error {
+	if err := l.join(netnsC, "10.77.1.1", "10.77.1.2", "ptm1"); err != nil {
+		return err
+	}
+	return sh("ip", "-n", netnsC, "route", "add", addrB+"/32", "via", "10.77.1.2")
+}
+
 // set changes the link.
-func (l *lab) set(c condition) error {
-	if l.emul != nil {
-		return sh(*emulator, "ctl", l.dir+"/ctl", "set", "delay="+c.delay.String(), "jitter="+c.jitter.String(),
+func (l *lab) set(c condition) error { return l.setLink(c, netnsA, "ptm0") }
+
+// setSpur changes that of the third namespace.
+func (l *lab) setSpur(c condition) error { return l.setLink(c, netnsC, "ptm1") }
+
+func (l *lab) setLink(c condition, ns, dev string) error {
+	if *emulator != "" {
+		return sh(*emulator, "ctl", l.dir+"/"+dev, "set", "delay="+c.delay.String(), "jitter="+c.jitter.String(),
 			fmt.Sprintf("loss=%g", c.loss), fmt.Sprintf("rate=%dkbit", c.kbit), fmt.Sprintf("queue=%dKB", max(c.queueKB, 64)))
 	}
 	args := []string{"netem", "delay", fmt.Sprintf("%dus", c.delay.Microseconds())}
@@ -240,8 +256,8 @@ func (l *lab) set(c condition) error {
 	} else {
 		args = append(args, "limit", "10000")
 	}
-	for _, ns := range []string{netnsA, netnsB} {
-		if err := sh(append([]string{"tc", "-n", ns, "qdisc", "replace", "dev", "ptm0", "root"}, args...)...); err != nil {
+	for _, ns := range []string{ns, netnsB} {
+		if err := sh(append([]string{"tc", "-n", ns, "qdisc", "replace", "dev", dev, "root"}, args...)...); err != nil {
 			return err
 		}
 	}
@@ -250,12 +266,12 @@ func (l *lab) set(c condition) error {
 
 // outage takes the link down for a time.
 func (l *lab) outage(c condition, d time.Duration) error {
-	if l.emul != nil {
-		if err := sh(*emulator, "ctl", l.dir+"/ctl", "down"); err != nil {
+	if *emulator != "" {
+		if err := sh(*emulator, "ctl", l.dir+"/ptm0", "down"); err != nil {
 			return err
 		}
 		time.Sleep(d)
-		return sh(*emulator, "ctl", l.dir+"/ctl", "up")
+		return sh(*emulator, "ctl", l.dir+"/ptm0", "up")
 	}
 	dead := c
 	dead.loss = 1
@@ -341,23 +357,23 @@ func (l *lab) env() []string {
 
 // close ends what is left in the namespaces, and removes them.
 func (l *lab) close() {
-	for _, ns := range []string{netnsA, netnsB} {
+	all := []string{netnsA, netnsB, netnsC}
+	for _, ns := range all {
 		out, _ := exec.Command("ip", "netns", "pids", ns).Output()
 		for _, pid := range strings.Fields(string(out)) {
-			if l.emul != nil && l.emul.Process != nil && pid == fmt.Sprint(l.emul.Process.Pid) {
-				continue
+			if !slices.ContainsFunc(l.emuls, func(e *exec.Cmd) bool { return pid == fmt.Sprint(e.Process.Pid) }) {
+				_ = sh("kill", "-9", pid)
 			}
-			_ = sh("kill", "-9", pid)
 		}
 	}
 	if l.sshd != nil && l.sshd.Process != nil {
 		l.sshd.Wait()
 	}
-	if l.emul != nil && l.emul.Process != nil {
-		l.emul.Process.Signal(os.Interrupt)
-		l.emul.Wait()
+	for _, e := range l.emuls {
+		e.Process.Signal(os.Interrupt)
+		e.Wait()
 	}
-	for _, ns := range []string{netnsA, netnsB} {
+	for _, ns := range all {
 		_ = sh("ip", "netns", "del", ns)
 	}
 	os.RemoveAll(l.dir)

@@ -32,7 +32,9 @@ var scripts = map[string]string{
 	// The echo is the terminal driver's, on the line after the first one.
 	"echo.sh":  "stty -icanon\nclear\necho " + ready + "\nexec cat >/dev/null\n",
 	"shell.sh": "clear\necho " + ready + "\nPS1='" + prompt + " ' exec sh -i\n",
-	"bulk.sh":  "stty -echo\nclear\necho " + ready + "\nwhile read x; do cat \"${0%/*}/big\"; echo " + theEnd + "; done\n",
+	// Only capitals are echoed, whatever else is typed.
+	"keys.sh": "stty raw -echo\nclear\necho " + ready + "\nexec stdbuf -o0 tr -dc A-Z\n",
+	"bulk.sh": "stty -echo\nclear\necho " + ready + "\nwhile read x; do cat \"${0%/*}/big\"; echo " + theEnd + "; done\n",
 }
 
 // terminal is a program on a PTY, with a model of its screen.
@@ -161,6 +163,7 @@ type share struct {
 	system string
 	script string
 	addr   string // of the host
+	from   string // the namespace of further guests, where it is not the one that goes with addr
 	host   *terminal
 	ticket string
 	socket string
@@ -212,7 +215,10 @@ func (l *lab) logFlags(who string) []string {
 // guest starts a guest.
 func (s *share) guest() (*terminal, error) {
 	ns := netnsA
-	if s.addr == "127.0.0.1" {
+	switch {
+	case s.from != "":
+		ns = s.from
+	case s.addr == "127.0.0.1":
 		ns = netnsB
 	}
 	remote := []string{s.script}
