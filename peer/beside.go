@@ -80,6 +80,7 @@ type besideSignaler struct {
 	attempt uint8
 	// first is a message that came already, next one of a later attempt; nil for none.
 	first, next *controlBeside
+	giveUp      context.CancelFunc // ends this attempt; nil at the guest
 }
 
 // errNextAttempt ends an attempt that the guest has given up for another one.
@@ -105,7 +106,10 @@ func (b *besideSignaler) Recv(ctx context.Context) (link.Message, error) {
 			case 0:
 				return link.ParseMessage([]byte(m.message))
 			case 1:
-				b.next = &m
+				if b.giveUp != nil {
+					b.next = &m
+					b.giveUp()
+				}
 				return nil, errNextAttempt
 			}
 		case <-b.s.link.Done():
@@ -174,6 +178,7 @@ func (g *guest[S]) acceptBeside(ctx context.Context, s *session) {
 func (h *Host[S]) linkBeside(ctx context.Context, sig *besideSignaler) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, besideTimeout)
 	defer cancel()
+	sig.giveUp = cancel
 	l, err := h.cfg.Transport.Accept(ctx, sig)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package peer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/peer"
 	"github.com/pairterm/pairterm/peer/link"
+	"github.com/pairterm/pairterm/peer/tunnel"
 )
 
 // firewall is the machine's network, from which no UDP leaves while it is closed.
@@ -121,5 +123,59 @@ func TestMoves(t *testing.T) {
 	}
 	if saw[peer.Lost](n) || saw[peer.Returned](n) {
 		t.Error("the link was lost")
+	}
+}
+
+// counting is the machine's network, which counts the datagrams that leave.
+type counting struct {
+	*stdnet.Net
+	sent atomic.Int64
+}
+
+func (n *counting) ListenUDP(network string, laddr *net.UDPAddr) (transport.UDPConn, error) {
+	c, err := n.Net.ListenUDP(network, laddr)
+	if err != nil {
+		return nil, err
+	}
+	return &counted{c, n}, nil
+}
+
+type counted struct {
+	transport.UDPConn
+	net *counting
+}
+
+func (c *counted) WriteTo(b []byte, to net.Addr) (int, error) {
+	c.net.sent.Add(1)
+	return c.UDPConn.WriteTo(b, to)
+}
+
+// TestStrangersLearnNoAddress has strangers: no link is begun for them, which
+// alone tells addresses, and not a datagram leaves the host.
+func TestStrangersLearnNoAddress(t *testing.T) {
+	std, err := stdnet.NewNet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hostNet := &counting{Net: std}
+	n := newNetworkWith(t, link.Config{Loopback: link.LoopbackOnly, Net: hostNet})
+	var refused *tunnel.RefusedError
+	for range 3 {
+		g := n.newGuest(newIdentity(t, "mallory"))
+		err := g.Connect(t.Context())
+		g.Close()
+		if !errors.As(err, &refused) {
+			t.Fatalf("a stranger: %v", err)
+		}
+		if host, info := g.Host(); host.Info != nil || info != (peer.Info{}) {
+			t.Errorf("a stranger has been told %+v, %+v", host, info)
+		}
+	}
+	if got := hostNet.sent.Load(); got != 0 {
+		t.Errorf("%d datagrams left the host for strangers", got)
+	}
+	n.allowedGuest("alice", keys.RoleType)
+	if hostNet.sent.Load() == 0 {
+		t.Error("nothing left the host for a guest; the test looks at the wrong thing")
 	}
 }

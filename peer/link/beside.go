@@ -11,7 +11,7 @@ const (
 	// besidePatience is how long DialBeside waits for the best path of those that work.
 	besidePatience = 700 * time.Millisecond
 	// besidePath is how long it looks for one at all.
-	besidePath = 4 * time.Second
+	besidePath = 2500 * time.Millisecond
 
 	// watchInterval is how often the list of interfaces is read. Systems tell of changes
 	// in ways of their own; reading it takes well under a millisecond.
