@@ -27,7 +27,7 @@ const (
 	askAgain     = 200 * time.Millisecond // meanwhile, who has a room
 	askTimeout   = 2 * time.Second        // for an answer of who has a room
 	probeEvery   = 100 * time.Millisecond // at most
-	reclaimEvery = 5 * time.Minute        // of every room
+	reclaimEvery = time.Minute            // of every room
 	checkEvery   = 10 * time.Second       // which of them it is time for
 	remembered   = time.Hour              // a replica that is gone, lest its old words count again
 

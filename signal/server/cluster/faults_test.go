@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -441,5 +443,63 @@ func TestNATSHangs(t *testing.T) {
 	for _, reg := range []*signal.Registration{reg, local} {
 		g, h := pair(t, b, reg)
 		exchange(t, g, h, []byte("hello"))
+	}
+}
+
+// NATS may be a cluster too: replicas at different servers of it meet, and move
+// on when theirs is gone.
+func TestNATSCluster(t *testing.T) {
+	t.Parallel()
+	var servers []*natsserver.Server
+	var routes []*url.URL
+	var urls []string
+	for range 3 {
+		s := natsOn(t, natsserver.Options{
+			Port: -1, Routes: slices.Clone(routes),
+			Cluster: natsserver.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: -1},
+		})
+		servers = append(servers, s)
+		routes = append(routes, &url.URL{Scheme: "nats", Host: s.ClusterAddr().String()})
+		urls = append(urls, s.ClientURL())
+	}
+	waitFor(t, func() bool {
+		return servers[0].NumRoutes() > 0 && servers[1].NumRoutes() > 0 && servers[2].NumRoutes() > 0
+	})
+	a, b, c := start(t, urls[0], server.Limits{}), start(t, urls[1], server.Limits{}), start(t, urls[2], server.Limits{})
+	for _, r := range []*replica{a, b, c} {
+		waitFor(t, func() bool { return r.cluster.Stats().Peers == 2 })
+	}
+	key := newKey(t)
+	first := register(t, a, key)
+	meet := func(r *replica, reg *signal.Registration) {
+		t.Helper()
+		// Servers of NATS tell each other who listens, in their own time.
+		var guest net.Conn
+		waitFor(t, func() bool {
+			var err error
+			guest, _, err = signal.Dial(testContext(t), r.url, reg.Info().Room, nil)
+			return err == nil
+		})
+		defer func() { _ = guest.Close() }()
+		host, err := reg.Accept(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		exchange(t, guest, host, []byte("hello"))
+	}
+	for _, r := range []*replica{a, b, c} {
+		meet(r, first)
+	}
+	second := register(t, b, key)
+	if _, err := first.Accept(testContext(t)); !errors.Is(err, signal.ErrReplaced) {
+		t.Errorf("the first registration ended with %v", err)
+	}
+	// NATS has told it of the others.
+	servers[2].Shutdown()
+	waitFor(t, func() bool {
+		return c.cluster.Stats().Connects == 2 && c.cluster.Ready() && c.cluster.Stats().Peers == 2
+	})
+	for _, r := range []*replica{a, b, c} {
+		meet(r, second)
 	}
 }
