@@ -3,7 +3,6 @@
 package server_test
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -45,24 +44,6 @@ func (l *fullTable) set(full bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.full = full
-}
-
-// lockedBuffer is a log that may be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // With no file descriptors left the server says so, serves whom it has, and
