@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/logging"
 	"github.com/pion/transport/v2"
 	"github.com/pion/transport/v2/stdnet"
+	"github.com/pion/turn/v2"
 
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/peer"
@@ -19,10 +21,12 @@ import (
 	"github.com/pairterm/pairterm/peer/tunnel"
 )
 
-// firewall is the machine's network, from which no UDP leaves while it is closed.
+// firewall is the machine's network, from which no UDP leaves while it is closed, but to
+// one address.
 type firewall struct {
 	*stdnet.Net
 	closed atomic.Bool
+	pass   string // set before use
 }
 
 func newFirewall(t *testing.T) *firewall {
@@ -31,7 +35,9 @@ func newFirewall(t *testing.T) *firewall {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &firewall{Net: n}
+	f := &firewall{Net: n}
+	f.closed.Store(true)
+	return f
 }
 
 func (f *firewall) ListenUDP(network string, laddr *net.UDPAddr) (transport.UDPConn, error) {
@@ -48,36 +54,80 @@ type firewalled struct {
 }
 
 func (c *firewalled) WriteTo(b []byte, to net.Addr) (int, error) {
-	if c.firewall.closed.Load() {
+	if c.firewall.closed.Load() && to.String() != c.firewall.pass {
 		return len(b), nil
 	}
 	return c.UDPConn.WriteTo(b, to)
 }
 
-// newBlockedGuest is a guest behind a firewall, which lets nothing but TCP through while
-// it is closed.
-func (n *network) newBlockedGuest(id keys.Identity, f *firewall) *guest {
+// newBlockedGuest is a guest whose links are made as cfg says.
+func (n *network) newBlockedGuest(id keys.Identity, cfg link.Config) *guest {
 	g := &guest{page: newPage(), end: make(chan struct{}), history: make(chan string, 1)}
 	g.Guest = peer.NewGuest(peer.GuestConfig[string]{
 		Ticket: n.ticket, Identities: []keys.Identity{id}, Sink: g.page,
 		OnHistory: func(p []byte) { g.history <- string(p) },
-		Link:      link.Config{Loopback: link.LoopbackOnly, TCP: true, Net: f},
+		Link:      cfg,
 	})
 	return g
 }
 
-// TestMoves has a guest join over TCP, because UDP is blocked, and move to UDP when that
-// passes; the host and the signaling server do nothing for it. Text and keys go on all
-// the time.
+// startTURN starts a TURN server for the user alice and returns its address.
+func startTURN(t *testing.T) string {
+	t.Helper()
+	pc, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := logging.NewDefaultLoggerFactory()
+	quiet.DefaultLogLevel = logging.LogLevelDisabled
+	server, err := turn.NewServer(turn.ServerConfig{
+		Realm:         "test",
+		LoggerFactory: quiet,
+		AuthHandler: func(user, realm string, _ net.Addr) ([]byte, bool) {
+			return turn.GenerateAuthKey(user, realm, "password"), user == "alice"
+		},
+		PacketConnConfigs: []turn.PacketConnConfig{{PacketConn: pc, RelayAddressGenerator: &turn.RelayAddressGeneratorStatic{
+			RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1",
+		}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	return pc.LocalAddr().String()
+}
+
+// TestMoves has a guest join over TCP or over a TURN server, because UDP is blocked, and
+// move to UDP when that passes; the signaling server does nothing for it. Text and keys go
+// on all the time.
 func TestMoves(t *testing.T) {
-	f := newFirewall(t)
-	f.closed.Store(true)
-	hostNet := newFirewall(t)
-	hostNet.closed.Store(true)
-	n := newNetworkWith(t, link.Config{Loopback: link.LoopbackOnly, TCP: true, Net: hostNet})
+	t.Run("from TCP", func(t *testing.T) {
+		guest, host := newFirewall(t), newFirewall(t)
+		cfg := link.Config{Loopback: link.LoopbackOnly, TCP: true}
+		testMoves(t, guest, host, cfg, cfg, link.PathInfo.TCP)
+	})
+	t.Run("from a relay", func(t *testing.T) {
+		guest, host := newFirewall(t), newFirewall(t)
+		guest.pass = startTURN(t)
+		server, err := link.ParseRelayServer("turn:" + guest.pass)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := link.Config{Loopback: link.LoopbackOnly, Paths: link.PathsAny}
+		relaying := cfg
+		relaying.Relays = []link.RelayServer{server}
+		relaying.RelayCredentials = link.RelayCredentials{Username: "alice", Password: "password"}
+		host.closed.Store(false)
+		testMoves(t, guest, host, relaying, cfg, link.PathInfo.Relayed)
+	})
+}
+
+func testMoves(t *testing.T, guestNet, hostNet *firewall, guestCfg, hostCfg link.Config, worse func(link.PathInfo) bool) {
+	guestCfg.Net, hostCfg.Net = guestNet, hostNet
+	n := newNetworkWith(t, hostCfg)
 	id := newIdentity(t, "alice")
 	n.allow(id, keys.RoleType)
-	g := n.newBlockedGuest(id, f)
+	g := n.newBlockedGuest(id, guestCfg)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := g.Connect(ctx); err != nil {
@@ -89,14 +139,14 @@ func TestMoves(t *testing.T) {
 		g.bye, g.err = g.Run(rctx)
 	}()
 	t.Cleanup(func() { stop(); <-g.end })
-	if p := g.Status().Path; !p.TCP() {
+	if p := g.Status().Path; !worse(p) {
 		t.Fatalf("joined over %v", p)
 	}
 	n.web.CloseClientConnections()
 	n.server.Shutdown(context.Background())
 	n.until("the guest to be known", func() bool { return len(n.host.Guests()) == 1 && n.host.Guests()[0].Linked })
 
-	f.closed.Store(false)
+	guestNet.closed.Store(false)
 	hostNet.closed.Store(false)
 	var text, typed strings.Builder
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -117,7 +167,7 @@ func TestMoves(t *testing.T) {
 		return g.page.Mark() == text.String() && n.typist(0).keys() == typed.String()
 	})
 	for who, p := range map[string]link.PathInfo{"guest": g.Status().Path, "host": n.host.Guests()[0].Path} {
-		if p.TCP() {
+		if worse(p) {
 			t.Errorf("the %s is still at %v", who, p)
 		}
 	}

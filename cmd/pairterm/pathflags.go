@@ -109,7 +109,7 @@ func portFailure(err error, o hostOptions) error {
 	tcp := errors.As(err, &op) && strings.HasPrefix(op.Net, "tcp")
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		hint = "ports below 1024 are root's; permit them to pairterm with: sudo setcap cap_net_bind_service=+ep $(command -v pairterm)"
+		hint = "ports below 1024 are root's; on Linux permit them to pairterm with: sudo setcap cap_net_bind_service=+ep $(command -v pairterm)"
 	case errors.Is(err, syscall.EADDRINUSE) && tcp && o.tcpPort == 0:
 		hint = fmt.Sprintf("another program has that TCP port; choose one for TCP alone: --port %d --tcp-port PORT", o.port)
 	case errors.Is(err, syscall.EADDRINUSE):
