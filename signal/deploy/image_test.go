@@ -97,6 +97,9 @@ func TestImage(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("building an image without a user namespace takes root")
 	}
+	if out, err := exec.Command("unshare", "--mount", "true").CombinedOutput(); err != nil {
+		t.Skipf("there are no mount namespaces to be had here: %v\n%s", err, out)
+	}
 	s := newStorage(t)
 	s.buildah("build", "--isolation", "chroot", "--network", "host", "--from", s.toolchain(),
 		"--volume", goEnv(t, "GOROOT")+":/usr/local/go:ro", "--volume", goEnv(t, "GOMODCACHE")+":/go/pkg/mod",
