@@ -1,6 +1,7 @@
 package peer_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -95,17 +96,21 @@ func (s *evilServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	work.Wait()
 }
 
-// pass copies messages from src to dst through damage, which gets each message
-// with its number and returns those to be passed on in its place.
+// pass copies TLS records from src to dst through damage, which gets each of them with
+// its number and returns what is to be passed on in its place.
 func pass(dst, src net.Conn, damage func(i int, p []byte) [][]byte) {
 	defer dst.Close()
-	buf := make([]byte, 16<<10)
+	r := bufio.NewReader(src)
 	for i := 0; ; i++ {
-		n, err := src.Read(buf)
+		head, err := r.Peek(5)
 		if err != nil {
 			return
 		}
-		for _, p := range damage(i, append([]byte(nil), buf[:n]...)) {
+		record := make([]byte, 5+int(head[3])<<8+int(head[4]))
+		if _, err := io.ReadFull(r, record); err != nil {
+			return
+		}
+		for _, p := range damage(i, record) {
 			if _, err := dst.Write(p); err != nil {
 				return
 			}
@@ -115,12 +120,16 @@ func pass(dst, src net.Conn, damage func(i int, p []byte) [][]byte) {
 
 func untouched(_ int, p []byte) [][]byte { return [][]byte{p} }
 
+// damaged is the record that is changed: the guest's hello, or one of those with which the
+// host proves its session key. Those before are not encrypted.
+const damaged = 3
+
 // TestEvilServer puts a server between the two that changes what it carries.
 func TestEvilServer(t *testing.T) {
 	for name, mangler := range map[string]func() func(int, []byte) [][]byte{
 		"replays": func() func(int, []byte) [][]byte {
 			return func(i int, p []byte) [][]byte {
-				if i == 1 {
+				if i == damaged {
 					return [][]byte{p, p}
 				}
 				return [][]byte{p}
@@ -128,7 +137,7 @@ func TestEvilServer(t *testing.T) {
 		},
 		"drops": func() func(int, []byte) [][]byte {
 			return func(i int, p []byte) [][]byte {
-				if i == 1 {
+				if i == damaged {
 					return nil
 				}
 				return [][]byte{p}
@@ -136,7 +145,7 @@ func TestEvilServer(t *testing.T) {
 		},
 		"truncates": func() func(int, []byte) [][]byte {
 			return func(i int, p []byte) [][]byte {
-				if i == 1 {
+				if i == damaged {
 					return [][]byte{p[:len(p)/2]}
 				}
 				return [][]byte{p}
@@ -144,7 +153,7 @@ func TestEvilServer(t *testing.T) {
 		},
 		"swaps halves": func() func(int, []byte) [][]byte {
 			return func(i int, p []byte) [][]byte {
-				if i == 1 {
+				if i == damaged {
 					return [][]byte{p[len(p)/2:], p[:len(p)/2]}
 				}
 				return [][]byte{p}
@@ -152,7 +161,7 @@ func TestEvilServer(t *testing.T) {
 		},
 		"changes": func() func(int, []byte) [][]byte {
 			return func(i int, p []byte) [][]byte {
-				if i == 1 {
+				if i == damaged {
 					p[len(p)/2] ^= 1
 				}
 				return [][]byte{p}

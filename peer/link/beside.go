@@ -31,6 +31,11 @@ func (t *Transport) DialBeside(ctx context.Context, sig Signaler, present PathIn
 	if err != nil {
 		return nil, err
 	}
+	if !avoid.IsValid() { // so much the better is what a router may make possible
+		for f := range families {
+			t.forward(&m.forwards, CandidateUDP, f, m.port(f))
+		}
+	}
 	p := plan{
 		dialed:   true,
 		window:   windowFor(granted),

@@ -24,7 +24,7 @@ const (
 
 	// maxTCPTried bounds the addresses of the peer's to which TCP connections are opened,
 	// once each from every address of ours: a peer may not have ports scanned.
-	maxTCPTried = 6
+	maxTCPTried = 8
 )
 
 // Dial sets up a link as the guest, to a peer that calls Accept with the other end of
