@@ -50,10 +50,16 @@ func newInternet(t *testing.T) *internet {
 	if out, err := keygen.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	n.server = n.spawn(n.Server, "signal", "--open", "--verbose")
-	n.server.expect(t, `signaling on`)
-	n.server.expect(t, `answering STUN on`)
+	n.serve()
 	return n
+}
+
+// serve starts the signaling server.
+func (n *internet) serve() {
+	n.t.Helper()
+	n.server = n.spawn(n.Server, "signal", "--open", "--verbose")
+	n.server.expect(n.t, `signaling on`)
+	n.server.expect(n.t, `answering STUN on`)
 }
 
 func (n *internet) command(args ...string) *exec.Cmd {

@@ -21,6 +21,9 @@ type roaming struct {
 	guest               *terminal
 }
 
+func (r *roaming) await(line int) { r.t.Helper(); r.guest.await(r.t, line) }
+func (r *roaming) lastLine() int  { return r.guest.lastLine() }
+
 // guestLog is the guest's log, in the directory of the processes.
 const guestLog = "guest.log"
 
@@ -77,6 +80,25 @@ func TestRoaming(t *testing.T) {
 			r.hostAt.Unplug("eth0")
 			pause()
 			r.hostAt.Plug(r.Site("café", mapping))
+		}},
+		{"both leave one LAN, each for a network of its own", cone, cone, func(r *roaming) {
+			r.guestAt.Plug(r.hostSite)
+			r.guestAt.Unplug("eth0")
+			r.await(r.lastLine() + 50)
+			r.guestAt.Unplug("eth1")
+			r.hostAt.Unplug("eth0")
+			pause()
+			r.guestAt.Plug(r.Site("a café", cone))
+			r.hostAt.Plug(r.Site("another café", cone))
+		}},
+		{"both move, and the signaling server is away for a while", cone, cone, func(r *roaming) {
+			r.server.end()
+			r.guestAt.Unplug("eth0")
+			r.hostAt.Unplug("eth0")
+			r.guestAt.Plug(r.Site("a café", cone))
+			r.hostAt.Plug(r.Site("another café", cone))
+			time.Sleep(8 * time.Second)
+			r.serve()
 		}},
 		{"the host's LAN appears beside the guest's network", cone, cone, func(r *roaming) {
 			r.guestAt.PlugBeside(r.hostSite)
