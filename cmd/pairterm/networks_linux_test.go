@@ -28,6 +28,7 @@ type internet struct {
 	path   string // of the program
 	server *terminal
 	guests atomic.Int64  // numbers their logs
+	turn   string        // the file of the TURN server's credentials; empty if none runs
 	places chan struct{} // for guests that are on their way in
 }
 
@@ -136,13 +137,13 @@ var selected = regexp.MustCompile(`msg="path selected".* remote="(\S+) (\S+) (\S
 
 // join has a guest join, type a sign that nobody else types, see it, and leave; or look in
 // vain, if it is hopeless. It is for any goroutine.
-func (n *internet) join(m *natlab.Machine, ticket string, sign rune, hopeless bool) (j joined) {
+func (n *internet) join(m *natlab.Machine, ticket string, sign rune, hopeless bool, flags ...string) (j joined) {
 	n.places <- struct{}{}
 	leave := sync.OnceFunc(func() { <-n.places })
 	defer leave()
 	log := filepath.Join(n.dir, fmt.Sprintf("guest%d.log", n.guests.Add(1)))
 	began := time.Now()
-	guest, err := n.start(m, "join", "--quiet", "--log", log, "--verbose", ticket)
+	guest, err := n.start(m, append([]string{"join", "--quiet", "--log", log, "--verbose", ticket}, flags...)...)
 	if err != nil {
 		return joined{err: err}
 	}
@@ -228,6 +229,9 @@ var reachable = map[string][]string{
 // over is how the README calls what two machines are connected by.
 var over = map[string]string{"udp4": "UDP", "udp6": "IPv6", "tcp4": "TCP", "": "–"}
 
+// relayed is how the README calls a connection by way of a TURN server.
+const relayed = "relayed"
+
 // TestNetworks has a guest in each kind of network join a host in each, with the real
 // program.
 func TestNetworks(t *testing.T) {
@@ -275,7 +279,11 @@ func TestNetworks(t *testing.T) {
 // check compares how an attempt to join went with what is expected. It is for any
 // goroutine.
 func (n *internet) check(j joined, want string, site *natlab.Site, host *natlab.Machine, says []string) {
-	if j.err != nil || over[j.network] != want {
+	got := over[j.network]
+	if strings.Contains(j.said, "connected relayed") {
+		got = relayed
+	}
+	if j.err != nil || got != want {
 		n.t.Errorf("got %s, want %s", j, want)
 		return
 	}
@@ -290,6 +298,9 @@ func (n *internet) check(j joined, want string, site *natlab.Site, host *natlab.
 		}
 		return
 	}
+	if want == relayed {
+		return // by way of addresses that do not exist
+	}
 	at := []netip.Addr{host.IPv4(), host.IPv6(), site.PublicIPv4()}
 	if !slices.Contains(at, j.remote.Addr()) {
 		n.t.Errorf("%s: the host is at one of %v", j, at)
@@ -301,74 +312,124 @@ func (n *internet) check(j joined, want string, site *natlab.Site, host *natlab.
 type arrangement struct {
 	name string // in the README
 	want string // see over
-	make func(n *internet) (host *natlab.Site, at, guest *natlab.Machine, flags []string)
+	make func(n *internet) meeting
+
+	needs string // a program besides those that every lab takes
+}
+
+// meeting is a host and a guest in their places.
+type meeting struct {
+	site       *natlab.Site // the host's
+	at, guest  *natlab.Machine
+	flags      []string // of the host
+	guestFlags []string
 }
 
 // neighbours are two homes at one carrier.
-func neighbours(carrier natlab.Config) func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
-	return func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
+func neighbours(carrier natlab.Config) func(n *internet) meeting {
+	return func(n *internet) meeting {
 		c := n.Carrier("carrier", carrier)
 		host := n.Site("a home", natlab.Config{NAT: natlab.Cone, Carrier: c})
 		guest := n.Site("another home", natlab.Config{NAT: natlab.Cone, Carrier: c})
-		return host, host.Machine("host"), guest.Machine("guest"), nil
+		return meeting{site: host, at: host.Machine("host"), guest: guest.Machine("guest")}
 	}
 }
 
 var arrangements = []arrangement{
-	{"both in one LAN", "UDP", func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
+	{"both in one LAN", "UDP", func(n *internet) meeting {
 		s := n.Site("home", natlab.Config{NAT: natlab.Symmetric})
-		return s, s.Machine("host"), s.Machine("guest"), nil
-	}},
-	{"two homes whose LANs have the same addresses", "UDP", alike(natlab.Config{NAT: natlab.Cone, LAN: 1})},
-	{"two homes whose routers answer what they do not let in", "UDP", alike(natlab.Config{NAT: natlab.Cone, Rejects: true})},
-	{"two homes with IPv6 that leads nowhere", "UDP", alike(natlab.Config{NAT: natlab.Cone, IPv6: true, Blind6: true})},
-	{"two homes, one with an MTU of 1,280 and a router that does not say so", "UDP", small(natlab.Config{NAT: natlab.Cone, MTU: 1280})},
-	{"the same over IPv6", "IPv6", small(natlab.Config{NoIPv4: true, IPv6: true, MTU: 1280})},
-	{"two customers of one carrier whose NAT passes packets between them (hairpin)", "UDP", neighbours(natlab.Config{NAT: natlab.Cone, Hairpin: true})},
-	{"two customers of one carrier whose NAT does not", "–", neighbours(natlab.Config{NAT: natlab.Cone})},
-	{"two symmetric NATs, `host --port 40000`, and the host's router forwards that port", "UDP", forwarded(natlab.Config{NAT: natlab.Symmetric})},
-	{"the same with a guest whose network blocks UDP", "TCP", forwarded(natlab.Config{NAT: natlab.Cone, NoUDP: true})},
-	{"two symmetric NATs, and the host's router maps ports by UPnP", "UDP", mapped(natlab.UPnP, natlab.Config{NAT: natlab.Symmetric})},
-	{"the same by NAT-PMP", "UDP", mapped(natlab.NATPMP, natlab.Config{NAT: natlab.Symmetric})},
-	{"the same by PCP", "UDP", mapped(natlab.PCP, natlab.Config{NAT: natlab.Symmetric})},
-	{"a guest whose network blocks UDP, and the host's router maps ports", "TCP", mapped(natlab.UPnP|natlab.NATPMP|natlab.PCP, natlab.Config{NAT: natlab.Cone, NoUDP: true})},
-	{"two symmetric NATs, and the guest's router maps ports", "UDP", mapped(0, natlab.Config{NAT: natlab.Symmetric, PortMap: natlab.UPnP | natlab.NATPMP | natlab.PCP})},
+		return meeting{site: s, at: s.Machine("host"), guest: s.Machine("guest")}
+	}, ""},
+	{"two homes whose LANs have the same addresses", "UDP", alike(natlab.Config{NAT: natlab.Cone, LAN: 1}), ""},
+	{"two homes whose routers answer what they do not let in", "UDP", alike(natlab.Config{NAT: natlab.Cone, Rejects: true}), ""},
+	{"two homes with IPv6 that leads nowhere", "UDP", alike(natlab.Config{NAT: natlab.Cone, IPv6: true, Blind6: true}), ""},
+	{"two homes, one with an MTU of 1,280 and a router that does not say so", "UDP", small(natlab.Config{NAT: natlab.Cone, MTU: 1280}), ""},
+	{"the same over IPv6", "IPv6", small(natlab.Config{NoIPv4: true, IPv6: true, MTU: 1280}), ""},
+	{"two customers of one carrier whose NAT passes packets between them (hairpin)", "UDP", neighbours(natlab.Config{NAT: natlab.Cone, Hairpin: true}), ""},
+	{"two customers of one carrier whose NAT does not", "–", neighbours(natlab.Config{NAT: natlab.Cone}), ""},
+	{"two symmetric NATs, `host --port 40000`, and the host's router forwards that port", "UDP", forwarded(natlab.Config{NAT: natlab.Symmetric}), ""},
+	{"the same with a guest whose network blocks UDP", "TCP", forwarded(natlab.Config{NAT: natlab.Cone, NoUDP: true}), ""},
+	{"two symmetric NATs, and the host's router maps ports by UPnP", "UDP", mapped(natlab.UPnP, natlab.Config{NAT: natlab.Symmetric}), "miniupnpd"},
+	{"the same by NAT-PMP", "UDP", mapped(natlab.NATPMP, natlab.Config{NAT: natlab.Symmetric}), "miniupnpd"},
+	{"the same by PCP", "UDP", mapped(natlab.PCP, natlab.Config{NAT: natlab.Symmetric}), "miniupnpd"},
+	{"a guest whose network blocks UDP, and the host's router maps ports", "TCP", mapped(natlab.UPnP|natlab.NATPMP|natlab.PCP, natlab.Config{NAT: natlab.Cone, NoUDP: true}), "miniupnpd"},
+	{"two symmetric NATs, and the guest's router maps ports", "UDP", mapped(0, natlab.Config{NAT: natlab.Symmetric, PortMap: natlab.UPnP | natlab.NATPMP | natlab.PCP}), "miniupnpd"},
+	{"two symmetric NATs, `host --ice-server`, `join --path any`", relayed, relay(true, natlab.Config{NAT: natlab.Symmetric}), "turnserver"},
+	{"a guest whose network blocks UDP, `join --ice-server` over TCP, `host --path any`", relayed, relay(false, natlab.Config{NAT: natlab.Cone, NoUDP: true}), "turnserver"},
+}
+
+// relay is a host behind a symmetric NAT and a guest who agree to have a TURN server relay,
+// which one of them brings: the guest, if hosts is false, over TCP.
+func relay(hosts bool, guest natlab.Config) func(n *internet) meeting {
+	return func(n *internet) meeting {
+		host := n.Site("host's", natlab.Config{NAT: natlab.Symmetric})
+		m := meeting{site: host, at: host.Machine("host"), guest: n.Site("guest's", guest).Machine("guest")}
+		server := "turn:" + natlab.ServerName + ":3578"
+		if hosts {
+			m.flags, m.guestFlags = []string{"--ice-server", server, "--ice-credentials", n.turn}, []string{"--path", "any"}
+		} else {
+			m.flags, m.guestFlags = []string{"--path", "any"}, []string{"--ice-server", server + "?transport=tcp", "--ice-credentials", n.turn}
+		}
+		return m
+	}
+}
+
+// relays starts a TURN server beside the signaling server, if there is none yet.
+func (n *internet) relays() {
+	n.t.Helper()
+	if n.turn != "" {
+		return
+	}
+	n.turn = filepath.Join(n.dir, "turn")
+	if err := os.WriteFile(n.turn, []byte("username=us\npassword=ours\n"), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	ip := natlab.ServerIPv4.String()
+	cmd := exec.Command("turnserver", "-n", "--no-tls", "--no-dtls", "--no-cli", "--listening-ip", ip, "--relay-ip", ip, "--listening-port", "3578",
+		"--realm", "example.org", "--lt-cred-mech", "--user", "us:ours", "--log-file", "stdout", "--simple-log",
+		"--pidfile", filepath.Join(n.dir, "turn.pid"), "--db", filepath.Join(n.dir, "turn.db"))
+	server, err := openTerminal(cmd, 80, 24, func() error { return n.Server.Start(cmd) })
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(server.end)
+	server.expect(n.t, `SQLite DB connection success`)
 }
 
 // mapped is a host behind a symmetric NAT whose router maps ports when asked.
-func mapped(by natlab.PortMap, guests natlab.Config) func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
-	return func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
+func mapped(by natlab.PortMap, guests natlab.Config) func(n *internet) meeting {
+	return func(n *internet) meeting {
 		host := n.Site("host's", natlab.Config{NAT: natlab.Symmetric, PortMap: by})
 		guest := n.Site("guest's", guests)
-		return host, host.Machine("host"), guest.Machine("guest"), nil
+		return meeting{site: host, at: host.Machine("host"), guest: guest.Machine("guest")}
 	}
 }
 
 // alike are two networks of the same kind.
-func alike(c natlab.Config) func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
-	return func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
+func alike(c natlab.Config) func(n *internet) meeting {
+	return func(n *internet) meeting {
 		host := n.Site("host's", c)
-		return host, host.Machine("host"), n.Site("guest's", c).Machine("guest"), nil
+		return meeting{site: host, at: host.Machine("host"), guest: n.Site("guest's", c).Machine("guest")}
 	}
 }
 
 // small is a host whose network has little room in packets, and a guest in another of
 // the same kind that has more.
-func small(c natlab.Config) func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
-	return func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
+func small(c natlab.Config) func(n *internet) meeting {
+	return func(n *internet) meeting {
 		host := n.Site("host's", c)
 		c.MTU = 0
-		return host, host.Machine("host"), n.Site("guest's", c).Machine("guest"), nil
+		return meeting{site: host, at: host.Machine("host"), guest: n.Site("guest's", c).Machine("guest")}
 	}
 }
 
 // forwarded is a host behind a symmetric NAT that forwards a port.
-func forwarded(guest natlab.Config) func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
-	return func(n *internet) (*natlab.Site, *natlab.Machine, *natlab.Machine, []string) {
+func forwarded(guest natlab.Config) func(n *internet) meeting {
+	return func(n *internet) meeting {
 		host := n.Site("host's", natlab.Config{NAT: natlab.Symmetric})
 		at := host.Machine("host")
 		host.Forward(40000, at)
-		return host, at, n.Site("guest's", guest).Machine("guest"), []string{"--port", "40000"}
+		return meeting{site: host, at: at, guest: n.Site("guest's", guest).Machine("guest"), flags: []string{"--port", "40000"}}
 	}
 }
 
@@ -377,18 +438,34 @@ func forwarded(guest natlab.Config) func(n *internet) (*natlab.Site, *natlab.Mac
 func TestNetworksTogether(t *testing.T) {
 	t.Parallel()
 	n := newInternet(t)
-	var wg sync.WaitGroup
+	type try struct {
+		arrangement
+		meeting
+		ticket string
+	}
+	var tries []try
 	for _, a := range arrangements {
 		if testing.Short() && a.want == "–" {
 			continue
 		}
-		site, at, guest, flags := a.make(n)
+		if _, err := exec.LookPath(a.needs); a.needs != "" && err != nil {
+			t.Run(a.name, func(t *testing.T) { t.Skipf("%s is not here", a.needs) })
+			continue
+		}
+		if a.want == relayed {
+			n.relays()
+		}
+		m := a.make(n)
 		// Much at once, so that there are large packets.
-		_, ticket := n.host(at, flags, "sh", "-c", "seq 10000; echo ready; exec cat")
+		_, ticket := n.host(m.at, m.flags, "sh", "-c", "seq 10000; echo ready; exec cat")
+		tries = append(tries, try{a, m, ticket})
+	}
+	var wg sync.WaitGroup
+	for _, m := range tries {
 		wg.Go(func() {
-			j := n.join(guest, ticket, 'ω', a.want == "–")
-			t.Logf("%s: %s", a.name, j)
-			n.check(j, a.want, site, at, nil)
+			j := n.join(m.guest, m.ticket, 'ω', m.want == "–", m.guestFlags...)
+			t.Logf("%s: %s", m.name, j)
+			n.check(j, m.want, m.site, m.at, nil)
 		})
 	}
 	wg.Wait()
