@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stopPatience is how long a process that asked to be stopped waits for being
-// continued, as time passes for it. In a process group that nobody would
-// continue the system does not stop it at all.
+// stopPatience is how long a process that was stopped waits for word that it was
+// continued, as time passes for it.
 const stopPatience = 500 * time.Millisecond
 
 func (g *guard) run(ready chan<- struct{}) {
@@ -40,28 +39,35 @@ func (g *guard) run(ready chan<- struct{}) {
 			}
 			g.cancel(&SignalError{Signal: sig})
 		case <-stops:
-			g.suspend(stops, continues)
+			g.suspend(continues)
 		case <-continues:
 			g.again()
 		}
 	}
 }
 
-// suspend stops the process as SIGTSTP would have without us.
-func (g *guard) suspend(stops chan<- os.Signal, continues <-chan os.Signal) {
+// suspend stops the process as SIGTSTP would have without us. It takes SIGSTOP: Go
+// keeps its handler for a signal that was once notified of, which ignores this one.
+func (g *guard) suspend(continues <-chan os.Signal) {
 	if err := g.tty.Suspend(); err != nil {
 		return
 	}
-	ossignal.Reset(unix.SIGTSTP)
-	if err := unix.Kill(unix.Getpid(), unix.SIGTSTP); err == nil {
+	if isJob() && unix.Kill(unix.Getpid(), unix.SIGSTOP) == nil {
 		select {
 		case <-continues:
 		case <-time.After(stopPatience):
 		case <-g.quit:
 		}
 	}
-	ossignal.Notify(stops, unix.SIGTSTP)
 	g.again()
+}
+
+// isJob reports whether this process is in a group that a shell has made for it, and
+// can continue. Others are not stopped by SIGTSTP either (POSIX: orphaned process
+// groups), since nobody would continue them.
+func isJob() bool {
+	session, err := unix.Getsid(0)
+	return err == nil && unix.Getpgrp() != session
 }
 
 func (g *guard) again() {

@@ -385,6 +385,9 @@ func init() {
 		}
 		ctx, release := Protect(context.Background(), tty, func() {
 			_, _ = tty.Write([]byte("repainted"))
+			if os.Getenv("STOP") != "" {
+				_ = unix.Kill(os.Getpid(), unix.SIGTERM)
+			}
 		})
 		if os.Getenv("KEEPER") != "" {
 			if err := StartKeeper(tty); err != nil {
@@ -398,6 +401,9 @@ func init() {
 		if os.Getenv("NORMAL") != "" {
 			_ = tty.Close()
 			os.Exit(7)
+		}
+		if os.Getenv("STOP") != "" {
+			_ = unix.Kill(os.Getpid(), unix.SIGTSTP)
 		}
 		if os.Getenv("PANIC") != "" {
 			go func() { panic("on purpose") }()
@@ -445,9 +451,9 @@ func TestStopAndContinue(t *testing.T) {
 	cmd := session(t, e, "raw")
 	e.expect(t, "ready")
 	raw := e.termios(t)
-	// A session leader is in an orphaned process group, so the system does
-	// not stop it; a shell's job it would. Either way the terminal is given
-	// back and taken again.
+	// A session leader is in an orphaned process group, which nobody would
+	// continue, so it is not stopped; see TestStopJob for those that are. Either
+	// way the terminal is given back and taken again.
 	if err := cmd.Process.Signal(unix.SIGTSTP); err != nil {
 		t.Fatal(err)
 	}
@@ -472,6 +478,39 @@ func TestStopAndContinue(t *testing.T) {
 	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	_ = cmd.Wait()
+	if now := e.termios(t); now != before {
+		t.Errorf("settings are\n%+v, were\n%+v", now, before)
+	}
+}
+
+// A job of a shell stops, with the terminal as the shell knows it, and goes on where it
+// was.
+func TestStopJob(t *testing.T) {
+	e := openTerminal(t, DefaultSize).show()
+	before := e.termios(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", `set -m; "$0"; echo stopped; read line; fg`, exe)
+	cmd.Env = append(os.Environ(), helperEnv+"=raw", "STOP=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.slave, e.slave, e.slave
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	e.expect(t, "ready"+undoStart+"\x1b[?1049l\x1b[?1003l"+popTitle+undoEnd)
+	e.expect(t, "stopped")
+	if got, _ := e.output(); strings.Contains(got, "repainted") {
+		t.Fatalf("went on by itself: %q", got)
+	}
+	if now := e.termios(t); now != before {
+		t.Errorf("settings of the shell are\n%+v, were\n%+v", now, before)
+	}
+	e.typed(t, "\n")
+	e.expect(t, "repainted")
 	_ = cmd.Wait()
 	if now := e.termios(t); now != before {
 		t.Errorf("settings are\n%+v, were\n%+v", now, before)

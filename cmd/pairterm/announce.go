@@ -50,6 +50,13 @@ func (a *announcer) close() {
 // again when it is nil.
 func (a *announcer) through(shared *term.Shared) { a.shared.Store(shared) }
 
+// repaint draws the terminal anew, if it is raw.
+func (a *announcer) repaint() {
+	if s := a.shared.Load(); s != nil {
+		s.Repaint()
+	}
+}
+
 // info announces text; an empty one is nothing to announce.
 func (a *announcer) info(text string) {
 	if text == "" {

@@ -45,7 +45,9 @@ func runHost(ctx context.Context, std stdio, ui *ui, o hostOptions) (err error) 
 	if err != nil {
 		return fail(exitTerminal, err, "name a command that exists: pairterm host -- COMMAND")
 	}
-	ctx, release := term.Protect(ctx, tty, nil)
+	say := newAnnouncer(ui, o.quiet)
+	defer say.close()
+	ctx, release := term.Protect(ctx, tty, say.repaint)
 	defer release()
 	defer func() {
 		if caught := signalled(ctx); caught != nil && err != nil {
@@ -58,8 +60,6 @@ func runHost(ctx context.Context, std stdio, ui *ui, o hostOptions) (err error) 
 		return err
 	}
 	defer closeLog()
-	say := newAnnouncer(ui, o.quiet)
-	defer say.close()
 	h, err := prepareHost(ctx, say, o, log)
 	if err != nil {
 		return err

@@ -30,11 +30,11 @@ func runJoin(ctx context.Context, std stdio, ui *ui, o joinOptions) (err error) 
 		return err
 	}
 	defer tty.Close()
-	j := &joining{ui: ui, tty: tty, opts: o}
+	j := &joining{ui: ui, tty: tty, opts: o, painter: term.NewPainter(tty)}
 	if o.trace {
 		j.trace = newTrace()
 	}
-	ctx, release := term.Protect(ctx, tty, j.repaint)
+	ctx, release := term.Protect(ctx, tty, j.painter.Repaint)
 	defer release()
 	defer func() {
 		if caught := signalled(ctx); caught != nil && err != nil {
@@ -71,13 +71,6 @@ type joining struct {
 	path link.PathInfo // guarded by mu; the one that was told of last
 }
 
-// repaint draws the terminal anew.
-func (j *joining) repaint() {
-	if j.painter != nil {
-		j.painter.Repaint()
-	}
-}
-
 // prepare finds out who the guest is and whom it wants to meet.
 func (j *joining) prepare(ctx context.Context, log *slog.Logger) error {
 	ids, err := findIdentities(ctx, j.ui, j.opts.identity, j.opts.verbose)
@@ -90,7 +83,6 @@ func (j *joining) prepare(ctx context.Context, log *slog.Logger) error {
 			return err
 		}
 	}
-	j.painter = term.NewPainter(j.tty)
 	cfg := j.opts.paths.config()
 	cfg.Logger = j.trace.over(log)
 	if isLoopback(j.opts.ticket.Signal[0]) {
