@@ -44,7 +44,7 @@ func ParseRelayServer(s string) (RelayServer, error) {
 	case ok && scheme == "turns":
 		r.Port, r.TLS, r.TCP = turnsPort, true, true
 	default:
-		return r, fmt.Errorf("%q does not begin with turn: or turns:", s)
+		return r, fmt.Errorf("%q does not begin with turn: or turns: as those URLs do", s)
 	}
 	rest, query, has := strings.Cut(rest, "?")
 	if has {
