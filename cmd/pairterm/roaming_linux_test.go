@@ -103,7 +103,7 @@ func TestRoaming(t *testing.T) {
 		{"the host's LAN appears beside the guest's network", cone, cone, func(r *roaming) {
 			r.guestAt.PlugBeside(r.hostSite)
 			began := time.Now()
-			r.until(`path selected.*remote="host udp4 ` + r.hostAt.IPv4().String())
+			r.until(`path selected.*remote="(host|prflx) udp4 ` + r.hostAt.IPv4().String())
 			r.t.Logf("over the LAN after %v", time.Since(began).Round(10*time.Millisecond))
 		}},
 		{"guest's Wi-Fi goes and another comes, and UDP is blocked", natlab.Config{}, tcpOnly, func(r *roaming) {
