@@ -340,6 +340,11 @@ var arrangements = []arrangement{
 		s := n.Site("home", natlab.Config{NAT: natlab.Symmetric})
 		return meeting{site: s, at: s.Machine("host"), guest: s.Machine("guest")}
 	}, ""},
+	{"two homes, `join --path lan`", "–", func(n *internet) meeting {
+		m := alike(natlab.Config{NAT: natlab.Cone})(n)
+		m.guestFlags = []string{"--path", "lan"}
+		return m
+	}, ""},
 	{"two homes whose LANs have the same addresses", "UDP", alike(natlab.Config{NAT: natlab.Cone, LAN: 1}), ""},
 	{"two homes whose routers answer what they do not let in", "UDP", alike(natlab.Config{NAT: natlab.Cone, Rejects: true}), ""},
 	{"two homes with IPv6 that leads nowhere", "UDP", alike(natlab.Config{NAT: natlab.Cone, IPv6: true, Blind6: true}), ""},
