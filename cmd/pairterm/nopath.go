@@ -240,6 +240,9 @@ const turnHint = "or let a TURN server of yours relay: pairterm host --ice-serve
 
 // hints tells what to do, for whom the search failed.
 func (n noPath) hints() []string {
+	if n.Paths == link.PathsLAN {
+		return []string{"only private networks were tried, as --path lan says; to try all direct ways, leave it out"}
+	}
 	hints := n.directHints()
 	if h := n.relayHint(); h != "" {
 		return append([]string{h}, hints...)
@@ -250,14 +253,15 @@ func (n noPath) hints() []string {
 // relayHint is for those of whom one end would take a relayed path, and the other has not
 // agreed. It is empty if that is not so.
 func (n noPath) relayHint() string {
+	here := n.Paths == link.PathsAny
 	switch {
-	case n.RelaysThere && n.PeerRelay && !n.RelaysHere && n.hosting:
+	case n.RelaysThere && n.PeerRelay && !here && n.hosting:
 		return "the guest has a TURN server that can relay; to agree: pairterm host --path any"
-	case n.RelaysThere && n.PeerRelay && !n.RelaysHere:
+	case n.RelaysThere && n.PeerRelay && !here:
 		return "the host has a TURN server that can relay; to agree: pairterm join TICKET --path any"
-	case n.RelaysHere && !n.RelaysThere && n.hosting:
+	case here && !n.RelaysThere && n.hosting:
 		return "to have it relayed the guest must agree: pairterm join TICKET --path any"
-	case n.RelaysHere && !n.RelaysThere:
+	case here && !n.RelaysThere:
 		return "to have it relayed the host must agree: pairterm host --path any"
 	}
 	return ""
@@ -314,6 +318,9 @@ func (n noPath) other() string {
 
 // notice tells it all in one line, for the host's terminal.
 func (n noPath) notice() string {
+	if n.Paths == link.PathsLAN {
+		return "no path between private networks, and --path lan allows no other"
+	}
 	s, ok := n.best()
 	if !ok {
 		return "no direct path; to find out why: pairterm doctor"

@@ -114,6 +114,16 @@ func TestNoPathAdvice(t *testing.T) {
 	}
 }
 
+func TestNoPathInLAN(t *testing.T) {
+	n := noPath{&link.PathError{Paths: link.PathsLAN, NAT: &natSymmetric, PeerNAT: &natSymmetric}, true}
+	if got := n.hints(); len(got) != 1 || !strings.Contains(got[0], "--path lan") {
+		t.Errorf("the hints are %q", got)
+	}
+	if got := n.notice(); !strings.Contains(got, "--path lan") {
+		t.Errorf("the notice is %q", got)
+	}
+}
+
 func TestNoPathDetails(t *testing.T) {
 	cand := func(typ link.CandidateType, tr link.CandidateTransport, addr string) link.Candidate {
 		return link.Candidate{Type: typ, Transport: tr, Priority: 1, Addr: netip.MustParseAddrPort(addr)}

@@ -60,11 +60,12 @@ type PathError struct {
 	// Refused is how many of the peer's candidates were not tried, because they
 	// pointed where a peer has no business.
 	Refused int
-	// RelaysHere and RelaysThere tell which of the two ends would have taken a relayed path,
-	// and PeerRelay whether the other one has a TURN server for it. Relay is why one of this
-	// end's servers was of no use, nil if they were or there are none.
-	RelaysHere, RelaysThere, PeerRelay bool
-	Relay                              error
+	// Paths are those that this end would have taken. RelaysThere tells whether the other end
+	// would have taken a relayed one, and PeerRelay whether it has a TURN server for it. Relay
+	// is why one of this end's servers was of no use, nil if they were or there are none.
+	Paths                  Paths
+	RelaysThere, PeerRelay bool
+	Relay                  error
 	// Elapsed is how long it was tried.
 	Elapsed time.Duration
 	// Cause is the context's error, if that ended the search, else nil.

@@ -318,10 +318,10 @@ func TestNoRelay(t *testing.T) {
 			if !errors.As(errs[0], &here) || !errors.As(errs[1], &there) {
 				t.Fatal(errs)
 			}
-			if !here.RelaysHere || here.RelaysThere != (tc.other == link.PathsAny) || (here.Relay != nil) != tc.refused {
+			if here.Paths != link.PathsAny || here.RelaysThere != (tc.other == link.PathsAny) || (here.Relay != nil) != tc.refused {
 				t.Errorf("here: %+v", here)
 			}
-			if !there.RelaysThere || !there.PeerRelay || there.RelaysHere != (tc.other == link.PathsAny) {
+			if !there.RelaysThere || !there.PeerRelay || there.Paths != tc.other {
 				t.Errorf("there: %+v", there)
 			}
 		})

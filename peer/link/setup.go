@@ -278,7 +278,7 @@ func (s *setup) noPath(cause error) error {
 		NAT:         s.localNAT,
 		PeerNAT:     s.remoteNAT,
 		Relay:       s.relayErr,
-		RelaysHere:  s.plan.paths == PathsAny,
+		Paths:       s.plan.paths,
 		RelaysThere: s.agreed,
 		PeerRelay:   s.peerRelay,
 		Refused:     s.refused,
