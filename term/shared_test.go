@@ -224,7 +224,7 @@ func TestSharedHangup(t *testing.T) {
 	}{
 		{"plain", "echo ready; while :; do sleep 1000; done", 128 + int(unix.SIGHUP)},
 		{"says goodbye", `trap 'echo bye; exit 5' HUP; echo ready; sleep 1000 & wait; wait`, 5},
-		{"does not listen", `trap '' HUP TERM INT; echo ready; sleep 1000`, 128 + int(unix.SIGKILL)},
+		{"does not listen", `trap '' HUP TERM INT; echo ready; exec sleep 1000`, 128 + int(unix.SIGKILL)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := share(t, tt.script, SharedOptions{Grace: 300 * time.Millisecond})

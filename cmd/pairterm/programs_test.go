@@ -47,9 +47,16 @@ func newTmux(t *testing.T) *tmuxServer {
 	}
 	s.env = append(s.env, "HOME="+dir, "LC_ALL=C.UTF-8", "SHELL=/bin/sh", "LESS=", "EDITOR=vi")
 	s.tmux("-f", conf, "new-session", "-d", "-s", "idle", "-x", "80", "-y", "24", "cat")
-	t.Cleanup(func() { s.tmux("kill-server") })
+	t.Cleanup(func() {
+		s.tmux("kill-server")
+		// The tmux among the programs is detached, not ended, when its terminal goes.
+		_ = exec.Command("tmux", "-S", filepath.Join(dir, innerSocket), "kill-server").Run()
+	})
 	return s
 }
+
+// innerSocket is of the tmux that is one of the programs.
+const innerSocket = "inner.sock"
 
 // removeAll removes a directory in which programs that were hung up may still
 // be writing their last.
@@ -189,7 +196,7 @@ func programs(dir string) []program {
 			[]string{`commit 1[0-9]`, `commit`}, false},
 		{"man", []string{"man", "-P", "less", "git"}, [][]string{{"Space"}},
 			[]string{`NAME`, `.`}, false},
-		{"tmux", []string{"tmux", "-S", filepath.Join(dir, "inner.sock"), "-f", "/dev/null", "new-session", "cat"}, [][]string{{"typed"}, {"C-b", "%"}},
+		{"tmux", []string{"tmux", "-S", filepath.Join(dir, innerSocket), "-f", "/dev/null", "new-session", "cat"}, [][]string{{"typed"}, {"C-b", "%"}},
 			[]string{`\[0\]`, `typed`, `│`}, true},
 		{"htop", []string{"htop", "-d", "50"}, [][]string{{"F6"}}, []string{`PID`, `PERCENT_CPU`}, true},
 		{"top", []string{"top", "-d", "3"}, [][]string{{"1"}}, []string{`PID`, `PID`}, true},
