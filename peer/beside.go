@@ -83,8 +83,12 @@ type besideSignaler struct {
 	giveUp      context.CancelFunc // ends this attempt; nil at the guest
 }
 
-// errNextAttempt ends an attempt that the guest has given up for another one.
-var errNextAttempt = errors.New("another attempt has begun")
+var (
+	// errNextAttempt ends an attempt that the guest has given up for another one.
+	errNextAttempt = errors.New("another attempt has begun")
+	// errGivenUp ends an attempt that the guest has given up.
+	errGivenUp = errors.New("the guest has given up")
+)
 
 func (b *besideSignaler) Send(_ context.Context, m link.Message) error {
 	p, err := m.AppendBinary(nil)
@@ -104,6 +108,10 @@ func (b *besideSignaler) Recv(ctx context.Context) (link.Message, error) {
 		case m := <-b.s.beside:
 			switch int8(m.attempt - b.attempt) {
 			case 0:
+				if m.message == "" && b.giveUp != nil {
+					b.giveUp()
+					return nil, errGivenUp
+				}
 				return link.ParseMessage([]byte(m.message))
 			case 1:
 				if b.giveUp != nil {
@@ -324,6 +332,8 @@ func (g *Guest[S]) linkBeside(ctx context.Context, transport *link.Transport, s 
 	}
 	l, err := transport.DialBeside(ctx, &besideSignaler{s: s, attempt: attempt}, s.link.Path())
 	if err != nil {
+		// The host need not go on asking addresses that are silent by now.
+		_ = s.send(controlBeside{attempt: attempt}) // the end of s shows elsewhere
 		return nil, err
 	}
 	if now, was := l.Path(), s.link.Path(); !now.Better(was) {

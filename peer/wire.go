@@ -21,7 +21,7 @@ import (
 //	history  H→G  last 1 (0 or 1), and the rest: a piece of what it has missed, in
 //	              the form that the application gives it, compressed (RFC 1951)
 //	beside   both attempt 1, and the rest: a message of a link being set up beside
-//	              this one, as package link encodes it
+//	              this one, as package link encodes it; nothing if the guest has given up
 //	roam     H→G  0 1               the host's network has changed; there may be a better path
 //
 // And what a host says of itself in the tunnel, once a guest is admitted

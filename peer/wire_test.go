@@ -2,10 +2,13 @@ package peer
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/pairterm/pairterm/keys"
+	"github.com/pairterm/pairterm/peer/link"
 )
 
 func TestControlRoundTrip(t *testing.T) {
@@ -84,4 +87,19 @@ func FuzzInfo(f *testing.F) {
 			t.Fatalf("%x decodes to %+v, which encodes to %x", p, i, again)
 		}
 	})
+}
+
+// TestGivenUp has a guest give up the link that it was setting up beside another one.
+func TestGivenUp(t *testing.T) {
+	s := &session{link: new(link.Link), beside: make(chan controlBeside, 2)}
+	ctx, cancel := context.WithCancel(t.Context())
+	sig := &besideSignaler{s: s, attempt: 3, giveUp: cancel}
+	s.handBeside(controlBeside{attempt: 2}) // late words of another one
+	s.handBeside(controlBeside{attempt: 3})
+	if _, err := sig.Recv(ctx); !errors.Is(err, errGivenUp) {
+		t.Errorf("receiving: %v", err)
+	}
+	if ctx.Err() == nil {
+		t.Error("the host goes on")
+	}
 }
