@@ -92,7 +92,7 @@ func loadAccess(ctx context.Context, ui *ui, o hostOptions, ids []keys.Identity,
 		}
 		for _, g := range o.grants {
 			if g.Source.Kind() == keys.SourceFile && isKeyType(g.Source.String()) {
-				return nil, fail(exitUsage, err, "quote the whole key line: --allow 'ssh-ed25519 AAAA… alice'")
+				return nil, fail(exitUsage, err, quoteKeyHint)
 			}
 		}
 		return nil, err
@@ -162,8 +162,12 @@ func grantName(m keys.Match, o tunnel.Offer) string {
 	return keys.Fingerprint(o.Key)
 }
 
+// quoteKeyHint is for those who gave a key line as several words.
+const quoteKeyHint = "quote the whole key line: --allow 'ssh-ed25519 AAAA… alice'"
+
 // isKeyType reports whether somebody forgot to quote a key line, of which this is the
 // first word.
 func isKeyType(word string) bool {
-	return strings.HasPrefix(word, "ssh-") || strings.HasPrefix(word, "ecdsa-") || strings.HasPrefix(word, "sk-")
+	return !strings.Contains(word, " ") &&
+		(strings.HasPrefix(word, "ssh-") || strings.HasPrefix(word, "ecdsa-") || strings.HasPrefix(word, "sk-"))
 }

@@ -80,7 +80,7 @@ var adviceTable = []advice{
 	{signal.ErrNotASignalServer, exitNoServer, "check the URL: it must lead to a `pairterm signal`"},
 	{signal.ErrVersion, exitNoServer, "use the same version of pairterm on both sides and on the server"},
 	{signal.ErrReplaced, exitRefused, "another host with this session's name was started; stop that one, or choose another --name"},
-	{signal.ErrUnreachable, exitNoServer, "check the URL, the network and that the server runs; `pairterm signal --open` starts one"},
+	{signal.ErrUnreachable, exitNoServer, "check the URL, the network and that the server runs; one that `pairterm host` had inside ended with it"},
 	{signal.ErrTimeout, exitNoServer, "check the network and try again"},
 	{signal.ErrLost, exitNoServer, "check the network and try again"},
 

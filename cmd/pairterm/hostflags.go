@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -57,6 +58,9 @@ for the shell, and --escape chooses another key, or none.`,
 		}, pathFlags()...),
 		Action: func(c *cli.Context) error {
 			before, command, ok := commandLine(args, c.Args().Slice())
+			if len(before) > 0 && slices.ContainsFunc(slices.Concat(c.StringSlice("allow"), c.StringSlice("view")), isKeyType) {
+				return usage(quoteKeyHint, "what is %q?", before[0])
+			}
 			if len(before) > 0 {
 				return usage("to share a command: pairterm host -- "+strings.Join(before, " "), "what is %q?", before[0])
 			}

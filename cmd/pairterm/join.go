@@ -180,8 +180,8 @@ func (j *joining) connect(ctx context.Context) error {
 	j.ui.infof("joined %s to %s: %s", name, j.guest.Role(), how)
 	if l := j.opts.leader; l != 0 {
 		j.ui.infof("%s and then d leaves", l.Text())
-		how += "; " + l.Text() + " d leaves"
 	}
+	how += j.howToLeave()
 	if !j.opts.quiet {
 		j.painter.Notice("pairterm: " + how)
 	}
@@ -325,13 +325,20 @@ func (j *joining) showStatus(s peer.Status) {
 	}
 	switch {
 	case s.Retry != nil:
-		j.painter.Status(fmt.Sprintf("no connection, trying again; %s d leaves (%s)", j.opts.leader.Text(), brief(s.Retry)))
+		j.painter.Status(fmt.Sprintf("no connection, trying again%s (%s)", j.howToLeave(), brief(s.Retry)))
 	case s.Stalled:
-		j.painter.Status(fmt.Sprintf("nothing heard since %s, trying another path; %s d leaves",
-			time.Now().Format("15:04:05"), j.opts.leader.Text()))
+		j.painter.Status(fmt.Sprintf("nothing heard since %s, trying another path%s", time.Now().Format("15:04:05"), j.howToLeave()))
 	default:
 		j.painter.Status("")
 	}
+}
+
+// howToLeave ends a line with the keys that leave, if there are any.
+func (j *joining) howToLeave() string {
+	if j.opts.leader == 0 {
+		return ""
+	}
+	return "; " + j.opts.leader.Text() + " d leaves"
 }
 
 // brief is the beginning of an error, for one line.
