@@ -93,6 +93,22 @@ const (
 	KeyPageDown
 )
 
+// Arrow returns the step to the right and down that an arrow key asks for; ok is false
+// for all other keys.
+func (k Key) Arrow() (dx, dy int, ok bool) {
+	switch k {
+	case KeyUp:
+		return 0, -1, true
+	case KeyDown:
+		return 0, 1, true
+	case KeyLeft:
+		return -1, 0, true
+	case KeyRight:
+		return 1, 0, true
+	}
+	return 0, 0, false
+}
+
 // Keys that are known by their control character.
 const (
 	KeyEscape    Key = 0x1b

@@ -44,24 +44,12 @@ func (k *hostKeys) Command(key term.Key) term.CommandResult {
 		return term.CommandDone
 	case '?':
 		return term.CommandAgain
-	case term.KeyUp:
-		return k.move(0, -1)
-	case term.KeyDown:
-		return k.move(0, 1)
-	case term.KeyLeft:
-		return k.move(-1, 0)
-	case term.KeyRight:
-		return k.move(1, 0)
+	}
+	// Where all of the view fits, an arrow is the shell's.
+	if dx, dy, ok := key.Arrow(); ok && k.screen.MoveView(dx, dy) {
+		return term.CommandAgain
 	}
 	return term.CommandUnknown
-}
-
-// move moves the view where there is more than fits; else the key is the shell's.
-func (k *hostKeys) move(dx, dy int) term.CommandResult {
-	if !k.screen.MoveView(dx, dy) {
-		return term.CommandUnknown
-	}
-	return term.CommandAgain
 }
 
 // Done implements term.CommandHandler.

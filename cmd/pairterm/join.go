@@ -390,21 +390,12 @@ func (k *guestKeys) Command(key term.Key) term.CommandResult {
 		return term.CommandDone
 	case '?':
 		return term.CommandAgain
-	case term.KeyUp:
-		return k.move(0, -1)
-	case term.KeyDown:
-		return k.move(0, 1)
-	case term.KeyLeft:
-		return k.move(-1, 0)
-	case term.KeyRight:
-		return k.move(1, 0)
+	}
+	if dx, dy, ok := key.Arrow(); ok {
+		k.painter.MoveView(dx, dy)
+		return term.CommandAgain
 	}
 	return term.CommandUnknown
-}
-
-func (k *guestKeys) move(dx, dy int) term.CommandResult {
-	k.painter.MoveView(dx, dy)
-	return term.CommandAgain
 }
 
 // Done implements term.KeyboardHandler.
