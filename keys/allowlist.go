@@ -286,6 +286,8 @@ func (l *grantedList) applyLocked(c content) (warnings []error, err error) {
 	switch {
 	case source.Remote() && bad == nil && len(entries) == 0 && source.kind != SourceURL:
 		return nil, errors.New("the account has no public keys there")
+	case source.Remote() && len(entries) == 0 && bad != nil:
+		return nil, fmt.Errorf("%s: there is no usable key in what the server sent\n%w", printablePath(source.name()), bad)
 	case source.Remote() && len(entries) == 0:
 		return nil, errors.New("there is no usable key in what the server sent")
 	case source.Remote() && bad != nil:

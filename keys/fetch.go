@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -179,10 +180,15 @@ func (f *fetcher) get(ctx context.Context, address string) ([]byte, error) {
 	return body, nil
 }
 
-// fetchError replaces an expired context by words.
+// fetchError replaces an expired context by words, and drops the address, which the
+// message around it tells.
 func fetchError(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("no answer within %d seconds", int(fetchTimeout.Seconds()))
+	}
+	var request *url.Error
+	if errors.As(err, &request) {
+		return request.Err
 	}
 	return err
 }

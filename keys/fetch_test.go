@@ -70,6 +70,8 @@ func TestFetch(t *testing.T) {
 			fmt.Fprintf(w, "%s\n%s\n", line(bob, ""), "cert-authority "+line(alice, ""))
 		case "/old.keys":
 			fmt.Fprintf(w, "%s\n%s\n%s\n", line(signerOf(t, "rsa1024"), ""), "ssh-dss AAAA", line(alice, ""))
+		case "/bad.keys":
+			fmt.Fprintf(w, "%s\n%s\n", line(signerOf(t, "rsa1024"), ""), `role="view" `+line(alice, ""))
 		case "/empty.keys", "/gitlab/empty.keys":
 		case "/page":
 			fmt.Fprint(w, "<html>\n<body>Please log in</body>\n")
@@ -133,6 +135,7 @@ func TestFetch(t *testing.T) {
 		"github:empty":    "the account has no public keys",
 		"gitlab:empty":    "the account has no public keys",
 		"github:nobody":   "no such account",
+		"github:bad":      "there is no usable key in what the server sent\ngithub:bad:1: unsuitable key: RSA key of 1024 bits, at least 2048 are needed\ngithub:bad:2: options",
 		s.URL + "/none":   "404 Not Found",
 		s.URL + "/teapot": "418",
 		s.URL + "/page":   "no usable key",
@@ -163,7 +166,11 @@ func TestFetchChecksCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, a.Load(t.Context()), "certificate")
+	err = a.Load(t.Context())
+	wantError(t, err, s.URL+": ", "certificate")
+	if strings.Count(err.Error(), s.URL) != 1 {
+		t.Errorf("the address is told more than once: %v", err)
+	}
 	if a.Current().Len() != 0 {
 		t.Error("keys were taken from a site that nobody vouches for")
 	}
