@@ -491,7 +491,12 @@ func (h *Host[S]) recheck(ctx context.Context, g *guest[S]) bool {
 	grant, err := h.cfg.Authorize(ctx, tunnel.Offer{Key: g.key, Comment: g.comment}, false, nil)
 	if err != nil {
 		g.setRole(keys.RoleNone)
-		g.part(Goodbye{Reason: ReasonRemoved, Text: "this key is not on the host's list any more"})
+		text := "this key is not on the host's list any more"
+		var refused *tunnel.RefusedError
+		if errors.As(err, &refused) && refused.Code == tunnel.RefusedExpired {
+			text = "this key has expired"
+		}
+		g.part(Goodbye{Reason: ReasonRemoved, Text: text})
 		return false
 	}
 	g.setRole(grant.Role)
