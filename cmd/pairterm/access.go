@@ -3,9 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"os/user"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -21,7 +20,7 @@ func findIdentities(ctx context.Context, ui *ui, file string, verbose bool) ([]k
 		File:   file,
 		Prompt: askPassphrase,
 		Warn: func(err error) {
-			if verbose {
+			if verbose || file != "" {
 				ui.warnf("%v", err)
 			}
 		},
@@ -75,26 +74,13 @@ func loadAccess(ctx context.Context, ui *ui, o hostOptions, ids []keys.Identity,
 		}
 		ui.infof("nobody else is allowed: add --allow alice.pub to let alice in")
 	}
-	list, err := keys.NewAllowlist(keys.AllowlistOptions{
+	list, err := loadList(ctx, "who is allowed", keys.AllowlistOptions{
 		Grants:    grants,
 		Warn:      warn,
 		GitHubURL: o.githubURL,
 		GitLabURL: o.gitlabURL,
 	})
 	if err != nil {
-		return nil, err
-	}
-	if err := list.Load(ctx); err != nil {
-		err = fmt.Errorf("who is allowed: %w", err)
-		var bad *keys.ParseError
-		if errors.As(err, &bad) {
-			return nil, fail(exitFile, err, "mend the list; nothing in it is skipped in silence")
-		}
-		for _, g := range o.grants {
-			if g.Source.Kind() == keys.SourceFile && isKeyType(g.Source.String()) {
-				return nil, fail(exitUsage, err, quoteKeyHint)
-			}
-		}
 		return nil, err
 	}
 	if list.Current().Len() == 0 {
@@ -132,21 +118,29 @@ func ensureOwnKey(ctx context.Context, ui *ui) error {
 	return nil
 }
 
-// authorizer decides by the list as it is at the moment.
-func authorizer(list *keys.Allowlist) func(context.Context, tunnel.Offer, bool, func(string) error) (tunnel.Grant, error) {
+// authorizer decides by the list as it is at the moment. What it tells a guest names
+// nothing of the host's; the log has all of it.
+func authorizer(list *keys.Allowlist, log *slog.Logger) func(context.Context, tunnel.Offer, bool, func(string) error) (tunnel.Grant, error) {
 	var logins []string
 	if u, err := user.Current(); err == nil {
 		logins = []string{u.Username}
 	}
 	return func(_ context.Context, o tunnel.Offer, _ bool, _ func(string) error) (tunnel.Grant, error) {
 		m, err := list.Current().Lookup(o.Key, time.Now(), logins...)
-		switch {
-		case err == nil:
+		if err == nil {
 			return tunnel.Grant{Role: m.Role, Name: grantName(m, o)}, nil
-		case errors.Is(err, keys.ErrExpired):
-			return tunnel.Grant{}, &tunnel.RefusedError{Code: tunnel.RefusedExpired, Text: keys.ErrExpired.Error()}
 		}
-		return tunnel.Grant{}, &tunnel.RefusedError{Code: tunnel.RefusedNotAllowed, Text: keys.ErrNotAllowed.Error()}
+		log.Debug("not allowed", "key", keys.Describe(o.Key, o.Comment), "why", err)
+		refused := &tunnel.RefusedError{Code: tunnel.RefusedNotAllowed, Text: keys.ErrNotAllowed.Error()}
+		if errors.Is(err, keys.ErrExpired) {
+			refused.Code = tunnel.RefusedExpired
+		}
+		for _, reason := range []error{keys.ErrExpired, keys.ErrNotYetValid, keys.ErrCertificate} {
+			if errors.Is(err, reason) {
+				refused.Text = reason.Error()
+			}
+		}
+		return tunnel.Grant{}, refused
 	}
 }
 
@@ -160,14 +154,4 @@ func grantName(m keys.Match, o tunnel.Offer) string {
 		return m.Entry.Comment
 	}
 	return keys.Fingerprint(o.Key)
-}
-
-// quoteKeyHint is for those who gave a key line as several words.
-const quoteKeyHint = "quote the whole key line: --allow 'ssh-ed25519 AAAA… alice'"
-
-// isKeyType reports whether somebody forgot to quote a key line, of which this is the
-// first word.
-func isKeyType(word string) bool {
-	return !strings.Contains(word, " ") &&
-		(strings.HasPrefix(word, "ssh-") || strings.HasPrefix(word, "ecdsa-") || strings.HasPrefix(word, "sk-"))
 }

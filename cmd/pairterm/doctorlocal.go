@@ -94,26 +94,18 @@ func (d *doctor) allowed(ctx context.Context) []finding {
 			Hint: "let alice in: pairterm host --allow alice.pub"}}
 	}
 	var warned []error
-	list, err := keys.NewAllowlist(keys.AllowlistOptions{
+	list, err := loadList(ctx, "host refuses this list", keys.AllowlistOptions{
 		Grants:    grants,
 		Warn:      func(err error) { warned = append(warned, err) },
 		GitHubURL: d.opts.githubURL,
 		GitLabURL: d.opts.gitlabURL,
 	})
-	if err == nil {
-		err = list.Load(ctx)
-	}
 	var out []finding
 	for _, err := range warned {
 		out = append(out, finding{Check: "allowed", Verdict: verdictWarning, Text: keys.Printable(err.Error())})
 	}
 	if err != nil {
-		f := finding{Check: "allowed", Verdict: verdictProblem, Text: keys.Printable(err.Error()), Hint: firstHint(err)}
-		var bad *keys.ParseError
-		if errors.As(err, &bad) {
-			f.Text, f.Hint = "host refuses this list: "+f.Text, "mend these lines, or take them out"
-		}
-		return append(out, f)
+		return append(out, finding{Check: "allowed", Verdict: verdictProblem, Text: keys.Printable(err.Error()), Hint: firstHint(err)})
 	}
 	var (
 		typing, viewing, expired int
@@ -142,27 +134,22 @@ func (d *doctor) allowed(ctx context.Context) []finding {
 
 // grants are the lists that a host would use, and where they are from.
 func (d *doctor) grants() (grants []keys.Grant, where string, err error) {
-	var names []string
-	for _, g := range []struct {
-		specs []string
-		role  keys.Role
-	}{{d.opts.allow, keys.RoleType}, {d.opts.view, keys.RoleView}} {
-		for _, spec := range g.specs {
-			s, err := keys.ParseSource(spec)
-			if err != nil {
-				return nil, "", err
-			}
-			grants = append(grants, keys.Grant{Source: s, Role: g.role})
-			names = append(names, keys.Printable(s.String()))
-		}
+	if grants, err = parseGrants("allow", d.opts.allow, keys.RoleType); err != nil {
+		return nil, "", err
 	}
+	view, err := parseGrants("view", d.opts.view, keys.RoleView)
+	if err != nil {
+		return nil, "", err
+	}
+	grants = append(grants, view...)
 	if len(grants) == 0 {
 		if grants, err = keys.DefaultGrants(); err != nil {
 			return nil, "", err
 		}
-		for _, g := range grants {
-			names = append(names, keys.Printable(g.Source.String()))
-		}
+	}
+	var names []string
+	for _, g := range grants {
+		names = append(names, keys.Printable(g.Source.String()))
 	}
 	return grants, strings.Join(names, ", "), nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/peer"
@@ -103,6 +104,9 @@ var refusalHints = map[tunnel.RefusalCode]string{
 	tunnel.RefusedUnknown: "the host was started anew; join again",
 }
 
+// maxOffered is how many of the keys that were refused are told.
+const maxOffered = 3
+
 // hints returns what a person may do about err.
 func hints(err error) []string {
 	var f *failure
@@ -118,8 +122,10 @@ func hints(err error) []string {
 			return []string{"make a key with `pairterm keygen` and send its public line to the host"}
 		}
 		hs := []string{"send the host this line, to be allowed with: pairterm host --allow 'LINE'"}
-		for _, o := range refused.Offered[:min(len(refused.Offered), 3)] {
-			hs = append(hs, keys.AuthorizedLine(o.Key, o.Comment))
+		for _, o := range refused.Offered { // a certificate and its key have the same line
+			if line := keys.AuthorizedLine(o.Key, o.Comment); !slices.Contains(hs, line) && len(hs) <= maxOffered {
+				hs = append(hs, line)
+			}
 		}
 		return hs
 	}

@@ -175,8 +175,10 @@ const maxListed = 10
 
 // introduce prints who is allowed and how to join.
 func (h *hosting) introduce(ui *ui, o hostOptions) {
-	ui.infof("allowed to join:")
 	entries := h.list.Current().Entries()
+	if len(entries) > 0 {
+		ui.infof("allowed to join:")
+	}
 	for _, e := range entries[:min(len(entries), maxListed)] {
 		ui.printf("  %s", who(e))
 	}
@@ -220,7 +222,7 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 	host, err := peer.NewHost(peer.HostConfig[*screen.Snapshot]{
 		Key:       h.key,
 		Identity:  h.identity,
-		Authorize: authorizer(h.list),
+		Authorize: authorizer(h.list, log),
 		Pipes:     h.entrance(),
 		Transport: h.transport,
 		Source:    shared,

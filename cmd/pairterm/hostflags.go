@@ -17,11 +17,11 @@ func hostCommand(args []string, std stdio, ui *ui) *cli.Command {
 		Name:      "host",
 		Usage:     "share this terminal",
 		ArgsUsage: "[--allow WHO]… [--view WHO]… [-- COMMAND…]",
-		Description: `  pairterm host --allow alice.pub                   share your shell with alice
-  pairterm host --allow github:alice --view team    alice types, the team watches
-  pairterm host --signal wss://signal.example.org   meet through a server of yours
-  pairterm host --name work                         keep the ticket from day to day
-  pairterm host --allow alice.pub -- htop           share one command
+		Description: `  pairterm host --allow alice.pub                  share your shell with alice
+  pairterm host --allow github:alice --view team   alice types, a team watches
+  pairterm host --signal wss://signal.example.org  meet through a server of yours
+  pairterm host --name work                        keep the ticket from day to day
+  pairterm host --allow alice.pub -- htop          share one command
 
 WHO is a public key file, a file like ~/.ssh/authorized_keys, a key line, or
 github:NAME, gitlab:NAME, https://…  Files are watched: a key that is removed
@@ -58,7 +58,7 @@ for the shell, and --escape chooses another key, or none.`,
 		}, pathFlags()...),
 		Action: func(c *cli.Context) error {
 			before, command, ok := commandLine(args, c.Args().Slice())
-			if len(before) > 0 && slices.ContainsFunc(slices.Concat(c.StringSlice("allow"), c.StringSlice("view")), isKeyType) {
+			if len(before) > 0 && unquotedKey(slices.Concat(c.StringSlice("allow"), c.StringSlice("view"))...) {
 				return usage(quoteKeyHint, "what is %q?", before[0])
 			}
 			if len(before) > 0 {
@@ -123,13 +123,11 @@ for the shell, and --escape chooses another key, or none.`,
 				flag string
 				role keys.Role
 			}{{"allow", keys.RoleType}, {"view", keys.RoleView}} {
-				for _, spec := range splitLines(c.StringSlice(g.flag)) {
-					s, err := keys.ParseSource(spec)
-					if err != nil {
-						return fmt.Errorf("--%s: %w", g.flag, err)
-					}
-					o.grants = append(o.grants, keys.Grant{Source: s, Role: g.role})
+				grants, err := parseGrants(g.flag, c.StringSlice(g.flag), g.role)
+				if err != nil {
+					return err
 				}
+				o.grants = append(o.grants, grants...)
 			}
 			return runHost(c.Context, std, ui, o)
 		},

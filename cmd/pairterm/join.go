@@ -144,19 +144,19 @@ func (j *joining) mapPorts() (stop func()) {
 
 // loadHostKeys reads the list of which the host must prove a key.
 func loadHostKeys(ctx context.Context, ui *ui, spec string) (*keys.List, error) {
-	s, err := keys.ParseSource(spec)
+	grants, err := parseGrants("host-key", []string{spec}, keys.RoleType)
 	if err != nil {
-		return nil, fmt.Errorf("--host-key: %w", err)
+		return nil, err
 	}
-	list, err := keys.NewAllowlist(keys.AllowlistOptions{
-		Grants: []keys.Grant{{Source: s, Role: keys.RoleType}},
+	list, err := loadList(ctx, "--host-key", keys.AllowlistOptions{
+		Grants: grants,
 		Warn:   func(err error) { ui.warnf("%v", err) },
 	})
-	if err == nil {
-		err = list.Load(ctx)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("--host-key: %w", err)
+		return nil, err
+	}
+	if list.Current().Len() == 0 {
+		return nil, fail(exitFile, fmt.Errorf("--host-key: there is no key in %s", keys.Printable(spec)), "name a file with the host's public key")
 	}
 	return list.Current(), nil
 }
@@ -271,7 +271,7 @@ func (j *joining) farewell(ctx context.Context, bye peer.Goodbye, err error) err
 		j.ui.infof("%s", text)
 		return nil
 	case peer.ReasonRemoved:
-		return fail(exitRefused, errors.New(text), "ask the host to put the key back")
+		return fail(exitRefused, errors.New(text), "ask the host to allow the key again")
 	}
 	return fail(exitLost, errors.New(text))
 }

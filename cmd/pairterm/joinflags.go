@@ -35,6 +35,9 @@ status is the shared shell's.`,
 				return usage("pairterm join TICKET, as the host's pairterm printed it", "which ticket?")
 			case 1:
 			default:
+				if unquotedKey(c.String("host-key")) {
+					return usage(quoteKeyHint, "too many arguments: %q", c.Args().Slice())
+				}
 				return usage("a ticket is one word; quote it if it was broken over lines", "too many arguments: %q", c.Args().Slice())
 			}
 			t, err := findTicket(c.Args().First())

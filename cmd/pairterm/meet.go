@@ -117,13 +117,13 @@ func (p *meetingPlace) close() error {
 }
 
 // describeState says what a person wants to know of a registration, empty for
-// nothing.
+// nothing. What matters most comes first: a narrow window cuts the end.
 func describeState(s signal.State) string {
 	switch s.Phase {
 	case signal.PhaseWaiting:
-		return fmt.Sprintf("signaling server %s: %v; nobody new can join there, trying again", s.URL, s.Err)
+		return fmt.Sprintf("nobody new can join at %s for now: %v", s.URL, s.Err)
 	case signal.PhaseReplaced:
-		return fmt.Sprintf("signaling server %s: %v; nobody new can join there", s.URL, s.Err)
+		return fmt.Sprintf("nobody new can join at %s: %v", s.URL, s.Err)
 	}
 	return ""
 }

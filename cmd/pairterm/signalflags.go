@@ -36,7 +36,7 @@ pairterm host --signal wss://YOUR.SERVER …`,
 			&cli.StringFlag{Name: "listen", Usage: "listen on TCP `ADDR`, as host:port or :port (default: :443 with --domain, else :8080)"},
 			&cli.StringSliceFlag{Name: "domain", Usage: "be `NAME`, and get a certificate for it by ACME (repeatable)"},
 			&cli.StringSliceFlag{Name: "authorized-keys", Usage: "serve the SSH keys of `WHO`: a file, a key line, github:NAME, gitlab:NAME, https://… (repeatable)"},
-			&cli.StringFlag{Name: "gate", Value: "hosts", Usage: "who must have one of these keys: `hosts` or all, guests too"},
+			&cli.StringFlag{Name: "gate", Value: "hosts", Usage: "`WHO` must have one of these keys: hosts, or all, guests too"},
 			&cli.BoolFlag{Name: "open", Usage: "serve everybody, on a public address"},
 			&cli.StringSliceFlag{Name: "name", Usage: "insist that clients know this server as `NAME`; --domain does too (repeatable)"},
 			&cli.StringFlag{Name: "tls-cert", Usage: "serve TLS with the certificate chain in `FILE` (PEM)"},
@@ -61,11 +61,14 @@ pairterm host --signal wss://YOUR.SERVER …`,
 			&cli.StringFlag{Name: "nats-cert", Usage: "show NATS the client certificate in `FILE` (PEM)"},
 			&cli.StringFlag{Name: "nats-key", Usage: "and its private key in `FILE` (PEM)"},
 			&cli.StringFlag{Name: "metrics", Usage: "serve metrics for Prometheus on `ADDR`, at /metrics"},
-			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "`text` or json"},
+			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "log in this `FORMAT`: text or json"},
 			&cli.BoolFlag{Name: "full-addresses", Usage: "log clients' addresses in full instead of shortened"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log every connection"},
 		},
 		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 && unquotedKey(c.StringSlice("authorized-keys")...) {
+				return usage(quoteKeyHint, "what is %q?", c.Args().First())
+			}
 			if c.NArg() > 0 {
 				return usage("see: pairterm signal --help", "what is %q?", c.Args().First())
 			}
@@ -92,7 +95,7 @@ func signalOptionsOf(c *cli.Context, args []string) (signalOptions, error) {
 			eabKeyID:   c.String("acme-eab-kid"),
 			eabKeyFile: c.String("acme-eab-key-file"),
 		},
-		keys:    splitLines(c.StringSlice("authorized-keys")),
+		keys:    c.StringSlice("authorized-keys"),
 		open:    c.Bool("open"),
 		full:    c.Bool("full-addresses"),
 		verbose: c.Bool("verbose"),

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 
 	"github.com/pairterm/pairterm/keys"
@@ -19,23 +18,16 @@ func openGate(ctx context.Context, o signalOptions, log *slog.Logger) (*gate, er
 	if len(o.keys) == 0 {
 		return nil, nil
 	}
-	var grants []keys.Grant
-	for _, spec := range o.keys {
-		src, err := keys.ParseSource(spec)
-		if err != nil {
-			return nil, fmt.Errorf("--authorized-keys: %w", err)
-		}
-		grants = append(grants, keys.Grant{Source: src, Role: keys.RoleType})
+	grants, err := parseGrants("authorized-keys", o.keys, keys.RoleType)
+	if err != nil {
+		return nil, err
 	}
-	list, err := keys.NewAllowlist(keys.AllowlistOptions{
+	list, err := loadList(ctx, "--authorized-keys", keys.AllowlistOptions{
 		Grants: grants,
 		Warn:   func(err error) { log.Warn("authorized keys", "why", err) },
 	})
 	if err != nil {
 		return nil, err
-	}
-	if err := list.Load(ctx); err != nil {
-		return nil, fmt.Errorf("--authorized-keys: %w", err)
 	}
 	if list.Current().Len() == 0 {
 		log.Warn("the list of authorized keys is empty: nobody can use this server until a key is added")

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/term"
@@ -107,7 +108,11 @@ func who(e keys.Entry) string {
 		}
 	}
 	if !e.ExpiresAt.IsZero() {
-		s += ", until " + e.ExpiresAt.Local().Format("2006-01-02 15:04")
+		until := ", until "
+		if !time.Now().Before(e.ExpiresAt) {
+			until = ", EXPIRED since "
+		}
+		s += until + e.ExpiresAt.Local().Format("2006-01-02 15:04")
 	}
 	return s
 }
