@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -38,7 +42,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 }
 
 func newApp(args []string, std stdio, ui *ui) *cli.App {
-	cli.AppHelpTemplate, cli.CommandHelpTemplate = appHelp, commandHelp
+	cli.FlagStringer = describeFlag
 	app := &cli.App{
 		Name:                      "pairterm",
 		Usage:                     "share your terminal with people you trust, directly from your machine to theirs",
@@ -51,6 +55,7 @@ func newApp(args []string, std stdio, ui *ui) *cli.App {
 		ErrWriter:                 io.Discard,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              usageError,
+		CustomAppHelpTemplate:     appHelp,
 		Commands: []*cli.Command{
 			hostCommand(args, std, ui),
 			joinCommand(std, ui),
@@ -61,7 +66,7 @@ func newApp(args []string, std stdio, ui *ui) *cli.App {
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return usage("see: pairterm --help", "there is no command %q", c.Args().First())
+				return unknownCommand(c, c.Args().First())
 			}
 			return cli.ShowAppHelp(c)
 		},
@@ -69,18 +74,25 @@ func newApp(args []string, std stdio, ui *ui) *cli.App {
 	for _, c := range app.Commands {
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
+		c.CustomHelpTemplate = commandHelp
 		c.Flags = withEnvironment(c.Flags)
 		if c.Name == "version" {
 			continue // it tells the version also when the configuration is wrong
 		}
 		action := c.Action
 		c.Action = func(c *cli.Context) error {
+			if err := checkEmpty(c); err != nil {
+				return err
+			}
 			path, err := configPath()
 			if err != nil {
 				return err
 			}
 			if err := applyConfig(c, path); err != nil {
 				return err
+			}
+			for _, line := range strayVariables(c.App.Commands, os.Environ()) {
+				ui.warnf("%s", line)
 			}
 			return action(c)
 		}
@@ -90,13 +102,70 @@ func newApp(args []string, std stdio, ui *ui) *cli.App {
 
 // usageError gives errors of the flag package our form.
 func usageError(c *cli.Context, err error, _ bool) error {
-	see := "see: pairterm --help"
-	if c.Command != nil && c.Command.Name != "" && c.Command.Name != "pairterm" {
-		see = "see: pairterm " + c.Command.Name + " --help"
+	text, _, _ := strings.Cut(err.Error(), ": strconv.")
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		return unknownFlag(c, strings.TrimLeft(name, "-"))
 	}
-	text := strings.Replace(err.Error(), "flag provided but not defined: -", "there is no flag --", 1)
 	text = strings.Replace(text, "flag needs an argument: -", "a value must follow --", 1)
-	return usage(see, "%s", text)
+	text = strings.Replace(strings.TrimSuffix(text, ": parse error"), " for flag -", " for --", 1)
+	return usage(seeHelp(c), "%s", text)
+}
+
+func unknownFlag(c *cli.Context, name string) error {
+	if len(name) == 1 {
+		return usage(seeHelp(c), "there is no flag -%s", name)
+	}
+	err := fmt.Errorf("there is no flag --%s", name)
+	if commandOf(c) == "" {
+		if n := nearest(name, commandNames(c.App.Commands)); n != "" {
+			return fail(exitUsage, err, "did you mean: pairterm "+n, seeHelp(c))
+		}
+	} else if n := nearest(name, settings([]*cli.Command{c.Command})); n != "" {
+		return fail(exitUsage, err, "did you mean: --"+n, seeHelp(c))
+	}
+	return fail(exitUsage, err, seeHelp(c))
+}
+
+func unknownCommand(c *cli.Context, name string) error {
+	err := fmt.Errorf("there is no command %q", name)
+	if n := nearest(name, commandNames(c.App.Commands)); n != "" {
+		return fail(exitUsage, err, "did you mean: pairterm "+n, seeHelp(c))
+	}
+	return fail(exitUsage, err, seeHelp(c))
+}
+
+// commandOf is the name of the command that c is about, empty for none.
+func commandOf(c *cli.Context) string {
+	if c.Command == nil || c.Command.Name == "pairterm" {
+		return ""
+	}
+	return c.Command.Name
+}
+
+func seeHelp(c *cli.Context) string {
+	if name := commandOf(c); name != "" {
+		return "see: pairterm " + name + " --help"
+	}
+	return "see: pairterm --help"
+}
+
+// checkEmpty refuses values that are empty: most likely a variable in a script is not
+// set, and without --allow or --host-key others are let in or trusted.
+func checkEmpty(c *cli.Context) error {
+	for _, f := range c.Command.Flags {
+		name := f.Names()[0]
+		var given []string
+		switch f.(type) {
+		case *cli.StringFlag:
+			given = []string{c.String(name)}
+		case *cli.StringSliceFlag:
+			given = c.StringSlice(name)
+		}
+		if c.IsSet(name) && slices.ContainsFunc(given, func(v string) bool { return strings.TrimSpace(v) == "" }) {
+			return usage("give it a value, or leave it out", "the value of --%s is empty", name)
+		}
+	}
+	return nil
 }
 
 // configPath is where the configuration file is, whether it exists or not.
@@ -126,4 +195,40 @@ const commandHelp = `{{.HelpName}} - {{.Usage}}
 Usage: {{.HelpName}} {{.ArgsUsage}}
 
 {{range .VisibleFlags}}  {{.}}
+{{end}}{{if gt (len .VisibleFlags) 1}}
+Every flag --some-flag is also PAIRTERM_SOME_FLAG, and a setting in config.toml;
+see: pairterm --help
 {{end}}`
+
+// helpWidth is how many columns the text about a flag has.
+const helpWidth = 48
+
+// describeFlag is a flag's part of the help: its names, a tab, and what it does, in as
+// many lines as that takes.
+func describeFlag(f cli.Flag) string {
+	d := f.(cli.DocGenerationFlag)
+	usage, value := d.GetUsage(), ""
+	if parts := strings.SplitN(usage, "`", 3); len(parts) == 3 {
+		usage, value = strings.Join(parts, ""), " "+parts[1]
+	}
+	names := "--" + f.Names()[0] + value
+	for _, short := range f.Names()[1:] {
+		names += ", -" + short
+	}
+	if v := strings.Trim(d.GetDefaultText(), `"`); d.TakesValue() && v != "" && v != "0" {
+		usage += " (default: " + v + ")"
+	}
+	text, column := "", 0
+	for _, word := range strings.Fields(usage) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case column == 0:
+		case column+1+n > helpWidth:
+			text, column = text+"\n  \t", 0
+		default:
+			text, column = text+" ", column+1
+		}
+		text, column = text+word, column+n
+	}
+	return names + "\t" + text
+}

@@ -132,6 +132,10 @@ func hints(err error) []string {
 	if n, ok := asNoPath(err, false); ok {
 		return n.hints()
 	}
+	var setting *settingError
+	if errors.As(err, &setting) {
+		return []string{setting.hint()}
+	}
 	if a, ok := adviceFor(err); ok {
 		return []string{a.hint}
 	}

@@ -31,6 +31,9 @@ line, which is what you send to hosts. Nothing is ever overwritten.`,
 			if err != nil {
 				return usage("see: pairterm keygen --help", "%w", err)
 			}
+			if t := c.String("comment"); keys.Printable(t) != t {
+				return usage("a comment is one short line of text", "--comment %q has characters that cannot be shown, or is too long", t)
+			}
 			path := c.Args().First()
 			if path == "" {
 				if path, err = keys.OwnKeyPath(); err != nil {

@@ -41,6 +41,11 @@ func parsePathOptions(c *cli.Context) (pathOptions, error) {
 		hidePrivate: c.Bool("no-private-addrs"),
 		noPortmap:   c.Bool("no-portmap"),
 	}
+	for _, server := range o.stun {
+		if err := link.CheckSTUNServer(server); err != nil {
+			return o, usage("for example: --stun stun.example.org:3478", "--stun: %w", err)
+		}
+	}
 	var err error
 	if o.relays, o.credentials, err = parseRelayOptions(c); err != nil {
 		return o, err

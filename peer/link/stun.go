@@ -170,6 +170,13 @@ func (m *mux) ask(ctx context.Context, server netip.AddrPort) (netip.AddrPort, e
 	return a.mapped, err
 }
 
+// CheckSTUNServer checks what [Config.STUN] lists: host:port, with or without the
+// stun: of RFC 7064.
+func CheckSTUNServer(s string) error {
+	_, err := parseSTUNServer(s)
+	return err
+}
+
 // parseSTUNServer checks a server of the configuration: host:port, with or without
 // the stun: of RFC 7064.
 func parseSTUNServer(s string) (hostport string, err error) {
