@@ -219,6 +219,7 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 	if err != nil {
 		return err
 	}
+	procs := oneProcessor()
 	host, err := peer.NewHost(peer.HostConfig[*screen.Snapshot]{
 		Key:       h.key,
 		Identity:  h.identity,
@@ -230,6 +231,12 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 		Info:      func() peer.Info { return describeSession(shared, o.name) },
 		History:   func(from uint64) []byte { return shared.Scrollback(from, maxHistoryLines, peer.MaxHistory) },
 		Observe: func(e peer.Event) {
+			switch e.(type) {
+			case peer.Joined:
+				procs.serve(1)
+			case peer.Left:
+				procs.serve(-1)
+			}
 			say.info(describeEvent(e))
 			for _, line := range elaborate(e) {
 				log.Info("more", "text", line)

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -32,12 +30,7 @@ func runJoin(ctx context.Context, std stdio, ui *ui, o joinOptions) (err error) 
 		return err
 	}
 	defer tty.Close()
-	if os.Getenv("GOMAXPROCS") == "" {
-		// A key or its echo goes through a dozen goroutines, one after the other. To
-		// hand it from core to core takes longer than most of what they do: with one
-		// there are half as many context switches, and a quarter less is computed.
-		runtime.GOMAXPROCS(1)
-	}
+	oneProcessor()
 	j := &joining{ui: ui, tty: tty, opts: o, painter: term.NewPainter(tty)}
 	if o.trace {
 		j.trace = newTrace()
