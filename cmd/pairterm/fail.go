@@ -127,6 +127,9 @@ func hints(err error) []string {
 				hs = append(hs, line)
 			}
 		}
+		if n := refused.Withheld; n > 0 {
+			hs = append(hs, fmt.Sprintf("%d more of your keys were not offered; name the one to use: --identity FILE", n))
+		}
 		return hs
 	}
 	if n, ok := asNoPath(err, false); ok {

@@ -156,7 +156,7 @@ func (g *Guest) handshake(ctx context.Context, c *Conn, resumption *Resumption) 
 				g.OnHold(keys.Printable(m.Text))
 			}
 		case refusal:
-			return &RefusedError{Code: m.Code, Text: m.Text, Offered: offers(h.Keys)}
+			return &RefusedError{Code: m.Code, Text: m.Text, Offered: offers(h.Keys), Withheld: len(g.Identities) - len(ids)}
 		case welcome:
 			return g.welcomed(c, m, resumption)
 		default:

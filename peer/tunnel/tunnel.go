@@ -98,6 +98,9 @@ type RefusedError struct {
 	// Offered are the public keys that the guest offered, and their comments.
 	// Nothing shows that the guest holds them.
 	Offered []Offer
+	// Withheld is how many keys the guest has beside those, for which a hello has no
+	// room. Only the guest knows.
+	Withheld int
 }
 
 func (e *RefusedError) Error() string {

@@ -615,6 +615,22 @@ func FuzzMessage(f *testing.F) {
 	})
 }
 
+// A guest with more keys than a hello has room for is told how many were left out.
+func TestWithheld(t *testing.T) {
+	var ids []*identity
+	for range MaxKeys + 3 {
+		ids = append(ids, newIdentity(t, "one of many"))
+	}
+	p := newPair(t, ids...)
+	p.host.Authorize = allow(ids[MaxKeys])
+	a, b := net.Pipe()
+	_, guest := p.meet(t, a, b, nil)
+	var refused *RefusedError
+	if !errors.As(guest.err, &refused) || len(refused.Offered) != MaxKeys || refused.Withheld != 3 {
+		t.Errorf("the guest's end: %+v", guest.err)
+	}
+}
+
 func TestFrameLimits(t *testing.T) {
 	if _, err := readMessage(bytes.NewReader([]byte{typeData, 0xff, 0xff, 0xff})); err == nil {
 		t.Error("an oversized frame is read")
