@@ -17,6 +17,10 @@ import (
 // no bound but the caller's context: it may wait for a touch or a dialog.
 const listTimeout = 10 * time.Second
 
+// ErrNotSigned: ssh-agent holds the key and did not sign with it. It may be locked, or
+// a person said no, or did not touch the security key.
+var ErrNotSigned = errors.New("ssh-agent did not sign")
+
 // agentNone, as the agent's address, means that there is none (ssh_config(5),
 // IdentityAgent).
 const agentNone = "none"
@@ -134,7 +138,7 @@ func (id *agentIdentity) Sign(ctx context.Context, namespace string, message []b
 			return err
 		})
 		if err != nil && ctx.Err() == nil {
-			err = fmt.Errorf("ssh-agent did not sign with %s: %w", Describe(id.pub, id.comment), err)
+			err = fmt.Errorf("%w with %s: %w", ErrNotSigned, Describe(id.pub, id.comment), err)
 		}
 		return sig, err
 	})

@@ -709,6 +709,9 @@ func TestAgentRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = ids[0].Sign(t.Context(), testNamespace, testMessage)
+	if !errors.Is(err, keys.ErrNotSigned) {
+		t.Errorf("%v is not told from other errors", err)
+	}
 	wantError(t, err, "ssh-agent did not sign with "+keys.Fingerprint(ids[0].Public())+" (a[31mlice): ")
 }
 

@@ -16,7 +16,7 @@ import (
 // findIdentities returns the keys of the person at this machine. Keys that
 // exist and cannot be used are warned of when file names one or none is left.
 func findIdentities(ctx context.Context, ui *ui, file string, verbose bool) ([]keys.Identity, error) {
-	return keys.Identities(ctx, keys.IdentityOptions{
+	ids, err := keys.Identities(ctx, keys.IdentityOptions{
 		File:   file,
 		Prompt: askPassphrase,
 		Warn: func(err error) {
@@ -25,6 +25,10 @@ func findIdentities(ctx context.Context, ui *ui, file string, verbose bool) ([]k
 			}
 		},
 	})
+	if err != nil && file != "" && exitCode(err) == exitError && ctx.Err() == nil {
+		err = fail(exitKey, err, "name another key, or make one with: pairterm keygen FILE")
+	}
+	return ids, err
 }
 
 // hostIdentity returns the key that a host proves to its guests: the one in

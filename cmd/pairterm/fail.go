@@ -54,6 +54,7 @@ var adviceTable = []advice{
 	{keys.ErrNoIdentity, exitKey, "make a key with: pairterm keygen"},
 	{keys.ErrWrongPassphrase, exitKey, "try again, or add the key to an agent with: ssh-add"},
 	{keys.ErrPassphraseNeeded, exitKey, "add the key to an agent first, with: ssh-add"},
+	{keys.ErrNotSigned, exitKey, "say yes when the agent asks, or touch the security key; or name another key: --identity FILE"},
 	{keys.ErrExists, exitFile, "choose another file: pairterm keygen FILE"},
 	{keys.ErrPrivateKey, exitKey, "give the public key, the file that ends in .pub"},
 	{keys.ErrUnsuitableKey, exitKey, "make a new key with: pairterm keygen"},
