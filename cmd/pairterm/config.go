@@ -69,6 +69,9 @@ func applySettings(c *cli.Context, file map[string]any) error {
 		}
 		if !ok {
 			value, ok = file[name]
+			if _, isTable := value.(map[string]any); isTable { // [signal] is not --signal
+				continue
+			}
 		}
 		if !ok || c.IsSet(name) {
 			continue

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
 
@@ -137,6 +138,9 @@ func listenFailure(err error, flag string) error {
 	var port *net.DNSError
 	if errors.As(err, &addr) || errors.As(err, &port) {
 		return usage("for example: "+flag+" :8080", "%w", err)
+	}
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return usage("this machine does not have that address; to listen on all that it has: "+flag+" :PORT", "%w", err)
 	}
 	return fail(exitError, err, "another program may use the port, or it takes privileges; choose another with "+flag)
 }
