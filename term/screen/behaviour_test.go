@@ -36,6 +36,9 @@ func TestBehaviour(t *testing.T) {
 		{"delete columns", "abcdef\x1b[1;2H\x1b[2'~", "adef", 1, 0},
 		{"scroll left", "abcdef\x1b[1;2H\x1b[2 @", "cdef", 1, 0},
 		{"scroll right", "abcdef\x1b[1;2H\x1b[2 A", "  abcdef", 1, 0},
+		{"scroll left from outside the margins", "abcdef\x1b[?69h\x1b[3;6s\x1b[1;1H\x1b[2 @", "abcdef", 0, 0},
+		{"scroll right from outside the margins", "abcdef\x1b[?69h\x1b[3;6s\x1b[1;8H\x1b[2 A", "abcdef", 7, 0},
+		{"forward index keeps a pending wrap", "0123456789\x1b9X", "123456789|X", 1, 1},
 		{"back index", "abc\r\x1b6", " abc", 0, 0},
 		{"forward index", "abc\x1b[1;10Hz\x1b[1;10H\x1b9", "bc      z", 9, 0},
 		// Protection (DECSCA).
@@ -81,6 +84,10 @@ func TestBehaviour(t *testing.T) {
 		{"pending is cleared by a move", "0123456789\x1b[DX", "01234567X9", 9, 0},
 		{"pending is saved and restored", "0123456789\x1b7\x1b[3;3H\x1b8X", "0123456789|X", 1, 1},
 		{"pending survives SGR and modes", "0123456789\x1b[1m\x1b[?25l\x1b)0X", "0123456789|X", 1, 1},
+		{"pending survives a soft reset", "0123456789\x1b[!pX", "0123456789|X", 1, 1},
+		{"not at a margin that it takes away", "\x1b[?69h\x1b[1;4sabcd\x1b[!pX", "abcX", 4, 0},
+		{"pending survives DECLRMM", "0123456789\x1b[?69hX", "0123456789|X", 1, 1},
+		{"and its end", "\x1b[?69h0123456789\x1b[?69lX", "0123456789|X", 1, 1},
 		{"tab keeps it", "0123456789\tX", "0123456789|X", 1, 1},
 		{"line feed takes it back", "0123456789\nX", "0123456789|         X", 9, 1},
 		// Scrolling region.
@@ -174,6 +181,28 @@ func TestEraseInColour(t *testing.T) {
 		c := s.Snapshot().Cell(5, 0)
 		if want := screen.Indexed(2); c.Bg != want || c.Fg != 0 || c.Attr != 0 || !c.Blank() {
 			t.Errorf("%q leaves %+v", in, c)
+		}
+	}
+}
+
+// TestEraseHalf erases the first half of a wide character, with which the other
+// goes, and the second, of which the first stays as a blank.
+func TestEraseHalf(t *testing.T) {
+	for _, c := range []struct {
+		in     string
+		x      int
+		fg, bg screen.Color
+	}{
+		{"\x1b[1;3H\x1b[1K", 3, 0, screen.Indexed(4)},
+		{"\x1b[1;3H\x1b[1J", 3, 0, screen.Indexed(4)},
+		{"\x1b[1;3H\x1b[X", 3, 0, screen.Indexed(4)},
+		{"\x1b[1;4H\x1b[K", 2, screen.Indexed(2), screen.Indexed(1)},
+		{"\x1b[1;3Hx", 3, screen.Indexed(2), screen.Indexed(1)},
+	} {
+		s := screen.New(9, 2, screen.Options{})
+		s.Write([]byte("\x1b[32;41m漢字\x1b[39;44m" + c.in))
+		if got := s.Snapshot().Cell(c.x, 0); got.Fg != c.fg || got.Bg != c.bg || s.Snapshot().Cell(c.x, 0).Width() != 1 {
+			t.Errorf("%q leaves %+v", c.in, got)
 		}
 	}
 }

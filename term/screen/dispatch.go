@@ -151,7 +151,6 @@ func (s *Screen) backIndex() {
 }
 
 func (s *Screen) forwardIndex() {
-	s.cur.pending = false
 	left, right := s.margins()
 	if s.cur.x != right-1 {
 		s.moveTo(s.cur.x+1, s.cur.y)
@@ -176,7 +175,6 @@ func (s *Screen) fullReset() {
 func (s *Screen) softReset() {
 	s.resetMargins()
 	s.cur.origin = false
-	s.cur.pending = false
 	s.cur.pen = style{}
 	s.cur.sets = charsets{}
 	s.modes.put(ModeInsert, false)
@@ -187,5 +185,7 @@ func (s *Screen) softReset() {
 	s.modes.put(ModeReverseWrap, false)
 	s.modes.put(ModeAutowrap, true)
 	s.modes.put(ModeCursorVisible, true)
+	// A wrap stays pending, but not at a margin that is gone.
+	s.cur.pending = s.cur.pending && s.cur.x == s.cols-1
 	s.saved[s.which()] = cursor{}
 }

@@ -175,10 +175,11 @@ func (s *Screen) insertBlanks(n int) {
 }
 
 // shiftColumns is DECIC, DECDC, SL and SR: in all rows between the margins, n
-// columns are inserted at x (or deleted, if n is negative).
+// columns are inserted at x (or deleted, if n is negative). Nothing happens with
+// the cursor outside the margins.
 func (s *Screen) shiftColumns(x, n int) {
 	left, right := s.margins()
-	if s.cur.y < s.top || s.cur.y >= s.bottom || x < left || x >= right {
+	if s.cur.y < s.top || s.cur.y >= s.bottom || s.cur.x < left || s.cur.x >= right {
 		return
 	}
 	cur := s.cur

@@ -217,7 +217,7 @@ func (s *Screen) setMode(n int, on bool) {
 		return
 	case ModeLeftRightMargin:
 		s.left, s.right = 0, s.cols
-		s.cur.pending = false
+		s.cur.pending = s.cur.pending && s.cur.x == s.cols-1
 	}
 	s.modes.put(m, on)
 }

@@ -36,8 +36,9 @@ func (r *row) extend(n, cols int) {
 	clear(r.cells[have:])
 }
 
-// erase makes cells[x0:x1] blanks with the given background, and repairs wide
-// characters that are cut at either end.
+// erase makes cells[x0:x1] blanks with the given background. A wide
+// character that begins there goes with all of it; of one that ends there the
+// other half stays as a blank in its colours.
 func (r *row) erase(x0, x1, cols int, bg Color) {
 	if x1 > cols {
 		x1 = cols
@@ -46,7 +47,9 @@ func (r *row) erase(x0, x1, cols int, bg Color) {
 		return
 	}
 	r.split(x0)
-	r.split(x1)
+	if x1 < len(r.cells) && r.cells[x1].char&charTail != 0 {
+		r.cells[x1] = Cell{Bg: bg}
+	}
 	if x1 == cols {
 		r.wrapped = false
 	}
