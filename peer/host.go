@@ -48,7 +48,8 @@ const (
 
 // GuestInput takes what one guest does; see stream.Input. Its methods may be
 // called from any goroutine, and only while the guest's role permits typing;
-// when it does not any more, Resize is called with zeros.
+// when it does not any more, and while the guest has no link, Resize is called
+// with zeros.
 type GuestInput interface {
 	stream.Input
 	// Close says that the guest is gone. Nothing is called after it.

@@ -33,6 +33,7 @@ type guest[S any] struct {
 	gone    chan struct{}   // closed when run has returned
 
 	sizing sync.Mutex // held while the role or the size is passed on to input
+	told   [2]int     // the columns and rows that input knows of; guarded by sizing
 
 	mu         sync.Mutex
 	lost       time.Time     // guarded by mu; since when there is no link, zero while there is one
@@ -120,26 +121,44 @@ func (g *guest[S]) setRole(role keys.Role) {
 	g.mu.Lock()
 	changed, s := g.role != role, g.session
 	g.role = role
-	cols, rows := g.cols, g.rows
 	g.mu.Unlock()
 	if !changed {
 		return
-	}
-	if role != keys.RoleType {
-		cols, rows = 0, 0
 	}
 	select {
 	case <-g.gone:
 		return
 	default:
 	}
-	g.input.Resize(cols, rows)
+	g.resizeLocked()
 	switch {
 	case s == nil:
 	case role == keys.RoleNone:
 		s.muted.Store(true)
 	default:
 		s.send(controlRole{role}) // when this fails, the next link's hello tells it
+	}
+}
+
+// resize tells the input how large the guest's window is: not at all while nobody
+// looks at it, or may only look.
+func (g *guest[S]) resize() {
+	g.sizing.Lock()
+	defer g.sizing.Unlock()
+	g.resizeLocked()
+}
+
+// resizeLocked is resize for callers that hold g.sizing.
+func (g *guest[S]) resizeLocked() {
+	g.mu.Lock()
+	cols, rows := g.cols, g.rows
+	if g.role != keys.RoleType || g.session == nil {
+		cols, rows = 0, 0
+	}
+	g.mu.Unlock()
+	if told := [2]int{cols, rows}; g.told != told {
+		g.told = told
+		g.input.Resize(cols, rows)
 	}
 }
 
@@ -216,6 +235,7 @@ func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan
 				g.stay(ctx, work)
 			}
 			g.setSession(s)
+			g.resize()                   // the guest tells its size only when that changes
 			g.sender.Rebind(syncConn{s}) // closes the link before it
 			linkDone = s.link.Done()
 			work.Go(func() { g.receive(s, byes) })
@@ -237,6 +257,7 @@ func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan
 		case <-linkDone:
 			linkDone = nil
 			g.setSession(nil)
+			g.resize()
 			grace.Reset(ResumeGrace)
 			g.host.observe(Lost{g.info()})
 		case bye := <-byes: // whatever reason it gives, it left
@@ -339,10 +360,6 @@ func (i gate[S]) Resize(cols, rows int) {
 	i.g.mu.Lock()
 	i.g.cols, i.g.rows = cols, rows
 	i.g.mu.Unlock()
-	i.g.sizing.Lock()
-	if i.g.may() {
-		i.g.input.Resize(cols, rows)
-	}
-	i.g.sizing.Unlock()
+	i.g.resize()
 	i.g.host.observe(Resized{i.g.info()})
 }

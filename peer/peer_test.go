@@ -135,6 +135,7 @@ type typist struct {
 	mu     sync.Mutex
 	got    []byte
 	size   string
+	sizes  []string // in their order
 	closed bool
 }
 
@@ -150,6 +151,7 @@ func (t *typist) Resize(cols, rows int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.size = fmt.Sprintf("%dx%d", cols, rows)
+	t.sizes = append(t.sizes, t.size)
 	t.net.poke()
 }
 func (t *typist) Close() {
@@ -570,6 +572,28 @@ func TestComesBack(t *testing.T) {
 	if len(n.host.Guests()) != 1 {
 		t.Errorf("guests: %+v", n.host.Guests())
 	}
+}
+
+// TestLostGuestHasNoSize cuts a guest's link: the window of somebody who is away
+// counts for nothing until it comes back.
+func TestLostGuestHasNoSize(t *testing.T) {
+	n := newNetwork(t)
+	g := n.allowedGuest("alice", keys.RoleType)
+	if err := g.SendResize(50, 12); err != nil {
+		t.Fatal(err)
+	}
+	sizes := func() string {
+		ty := n.typist(0)
+		if ty == nil {
+			return ""
+		}
+		ty.mu.Lock()
+		defer ty.mu.Unlock()
+		return strings.Join(ty.sizes, " ")
+	}
+	n.until("the size at the host", func() bool { return sizes() == "50x12" })
+	g.CutLink()
+	n.until("the size to go and to come back", func() bool { return sizes() == "50x12 0x0 50x12" })
 }
 
 // TestSpareLink has a guest that raced two links and took the first.
