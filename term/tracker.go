@@ -135,7 +135,7 @@ func (t *modeTracker) csi(final byte) {
 	case prefix == '<' && intermediate == 0 && final == 'u':
 		t.pushKitty(-max(1, firstParameter(params)))
 	case prefix == '=' && intermediate == 0 && final == 'u':
-		t.kittySet = firstParameter(params) != 0
+		t.kittySet[t.screen()] = firstParameter(params) != 0
 	case prefix == '>' && intermediate == 0 && final == 'm':
 		t.otherKeys = t.otherKeys || firstParameter(params) == 4
 		if string(params) == "4" || string(params) == "4;0" || len(params) == 0 {
@@ -174,7 +174,7 @@ func (t *modeTracker) setPrivate(number int, on bool) {
 	case 47, 1047, 1049:
 		if !on {
 			t.alt = 0
-			t.kitty[1] = 0
+			t.kitty[1], t.kittySet[1] = 0, false
 		} else {
 			t.alt = uint16(number)
 		}
@@ -192,13 +192,18 @@ func (t *modeTracker) setPrivate(number int, on bool) {
 	}
 }
 
-// pushKitty follows pushes and pops on the keyboard stack of the screen that
-// is shown: each screen has its own.
-func (t *modeTracker) pushKitty(n int) {
-	stack := &t.kitty[0]
+// screen is the index of the screen that is shown into what each has of its own.
+func (t *modeTracker) screen() int {
 	if t.alt != 0 {
-		stack = &t.kitty[1]
+		return 1
 	}
+	return 0
+}
+
+// pushKitty follows pushes and pops on the keyboard stack of the screen that
+// is shown.
+func (t *modeTracker) pushKitty(n int) {
+	stack := &t.kitty[t.screen()]
 	*stack = uint8(min(max(int(*stack)+n, 0), maxKittyUndo))
 }
 

@@ -40,19 +40,19 @@ const (
 // modes is what programs have changed in a terminal and what has to be undone
 // before it is given back. It is comparable.
 type modes struct {
-	private   uint32 // bit i: privateModes[i] is set
-	alt       uint16 // the private mode that chose the alternate screen, or 0
-	kitty     [2]uint8
-	colours   uint8 // bits of colourSet
-	titles    int8  // titles on the terminal's stack
-	insert    bool  // IRM
-	newline   bool  // LNM
-	keypad    bool  // DECKPAM
-	margins   bool  // DECSTBM
-	style     bool  // DECSCUSR
-	otherKeys bool  // xterm's modifyOtherKeys
-	kittySet  bool  // kitty keyboard flags set without a push
-	link      bool  // a hyperlink may be open
+	private   uint32   // bit i: privateModes[i] is set
+	alt       uint16   // the private mode that chose the alternate screen, or 0
+	kitty     [2]uint8 // kitty keyboard flags pushed, on the main and the alternate screen
+	kittySet  [2]bool  // and set without a push
+	colours   uint8    // bits of colourSet
+	titles    int8     // titles on the terminal's stack
+	insert    bool     // IRM
+	newline   bool     // LNM
+	keypad    bool     // DECKPAM
+	margins   bool     // DECSTBM
+	style     bool     // DECSCUSR
+	otherKeys bool     // xterm's modifyOtherKeys
+	link      bool     // a hyperlink may be open
 }
 
 // colourSet are the OSC numbers that change colours, and how each is undone.
@@ -75,15 +75,12 @@ func (m *modes) appendUndo(dst []byte) []byte {
 	// ST ends a string, and its ESC any other sequence.
 	dst = append(dst, "\x1b\\\x1b[?2026l"...)
 	if m.alt != 0 {
-		dst = appendKittyPop(dst, m.kitty[1])
+		dst = m.appendKittyUndo(dst, 1)
 		dst = append(dst, "\x1b[?"...)
 		dst = strconv.AppendUint(dst, uint64(m.alt), 10)
 		dst = append(dst, 'l')
 	}
-	dst = appendKittyPop(dst, m.kitty[0])
-	if m.kittySet {
-		dst = append(dst, "\x1b[=0u"...)
-	}
+	dst = m.appendKittyUndo(dst, 0)
 	if m.margins || m.private&(1<<modeMargins|1<<modeOrigin) != 0 {
 		// These send the cursor home when they are reset. In origin mode a
 		// saved cursor would bring the mode back, so the bottom has to do.
@@ -145,13 +142,18 @@ func (m *modes) appendUndo(dst []byte) []byte {
 	return append(dst, "\x0f\x1b(B\x1b[m\x1b[?7h\x1b[?25h"...)
 }
 
-func appendKittyPop(dst []byte, n uint8) []byte {
-	if n == 0 {
-		return dst
+// appendKittyUndo puts the keyboard of one screen right, which is the one that is
+// shown: each has flags of its own.
+func (m *modes) appendKittyUndo(dst []byte, screen int) []byte {
+	if n := m.kitty[screen]; n > 0 {
+		dst = append(dst, "\x1b[<"...)
+		dst = strconv.AppendUint(dst, uint64(n), 10)
+		dst = append(dst, 'u')
 	}
-	dst = append(dst, "\x1b[<"...)
-	dst = strconv.AppendUint(dst, uint64(n), 10)
-	return append(dst, 'u')
+	if m.kittySet[screen] {
+		dst = append(dst, "\x1b[=0u"...)
+	}
+	return dst
 }
 
 // XTWINOPS 22 and 23: the window's title onto a stack and back.

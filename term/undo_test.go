@@ -28,6 +28,7 @@ func TestUndo(t *testing.T) {
 			"\x1b[<2u\x1b[?1049l\x1b[<1u"},
 		{"kitty keys popped", "\x1b[>1u\x1b[<u", ""},
 		{"kitty keys set", "\x1b[=5;1u", "\x1b[=0u"},
+		{"kitty keys set on the alternate screen", "\x1b[?1049h\x1b[=5;1u", "\x1b[=0u\x1b[?1049l"},
 		{"margins", "\x1b[3;10r", "\x1b7\x1b[?6;69l\x1b[r\x1b8"},
 		{"margins reset", "\x1b[3;10r\x1b[r", ""},
 		{"origin", "\x1b[3;10r\x1b[?6h", "\x1b[?6;69l\x1b[r\x1b[999;1H\n"},
