@@ -39,6 +39,7 @@ func TestBetter(t *testing.T) {
 		{"a relay than UDP", relay, public, false},
 		{"faster", v6, public, true},
 		{"slower", public, v6, false},
+		{"faster, but not so that it is felt", near, path("udp6", "[2001:db8::1]:1", link.CandidateHost, 7), false},
 		{"as fast, in the LAN", lan, near, true},
 		{"as fast, out of the LAN", near, lan, false},
 		{"a slow VPN", vpn, public, false},

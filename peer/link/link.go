@@ -201,15 +201,19 @@ func (p PathInfo) Better(than PathInfo) bool {
 	if p.RTT == 0 || than.RTT == 0 {
 		return false
 	}
-	if p.RTT < than.RTT+minGain && isPrivate(p.Remote.Addr()) && !isPrivate(than.Remote.Addr()) {
+	if p.RTT < than.RTT+asFast && isPrivate(p.Remote.Addr()) && !isPrivate(than.Remote.Addr()) {
 		return true
 	}
 	return p.RTT < than.RTT*3/4 && than.RTT-p.RTT > minGain
 }
 
-// minGain is what a round trip must be shorter for a session to move: less is not felt,
-// and may be chance.
-const minGain = 2 * time.Millisecond
+const (
+	// minGain is what a round trip must be shorter for a session to move: less is not
+	// felt, and may be chance. Machines that are busy measure some milliseconds too much.
+	minGain = 5 * time.Millisecond
+	// asFast is what one may be longer and count as the same.
+	asFast = 2 * time.Millisecond
+)
 
 // The kinds of paths, better ones above.
 const (
