@@ -318,6 +318,16 @@ func firstLooks(p link.PathInfo, moved bool) (looks []time.Duration, last time.D
 // errNotBetter reports a link that is not worth moving to.
 var errNotBetter = errors.New("the present path is as good")
 
+// present is the path of s. What the link measured of it while it was being set up, and
+// both machines had much to do, is longer than what the streams have measured since.
+func (g *Guest[S]) present(s *session) link.PathInfo {
+	p := s.link.Path()
+	if least := g.receiver.Stats().MinRTT; least != 0 && (p.RTT == 0 || least < p.RTT) {
+		p.RTT = least
+	}
+	return p
+}
+
 // linkBeside makes a link over a better path than that of s.
 func (g *Guest[S]) linkBeside(ctx context.Context, transport *link.Transport, s *session, attempt uint8) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, besideTimeout)
@@ -336,7 +346,7 @@ func (g *Guest[S]) linkBeside(ctx context.Context, transport *link.Transport, s 
 		_ = s.send(controlBeside{attempt: attempt}) // the end of s shows elsewhere
 		return nil, err
 	}
-	if now, was := l.Path(), s.link.Path(); !now.Better(was) {
+	if now, was := l.Path(), g.present(s); !now.Better(was) {
 		g.cfg.Log.Debug("not better", "path", now, "rtt", now.RTT, "present", was, "rtt", was.RTT)
 		return nil, errors.Join(errNotBetter, l.Close())
 	}

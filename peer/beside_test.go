@@ -1,6 +1,7 @@
 package peer_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,11 +23,12 @@ import (
 )
 
 // firewall is the machine's network, from which no UDP leaves while it is closed, but to
-// one address.
+// one address, and from which it leaves late while there is a delay.
 type firewall struct {
 	*stdnet.Net
 	closed atomic.Bool
-	pass   string // set before use
+	delay  atomic.Int64 // a time.Duration
+	pass   string       // set before use
 }
 
 func newFirewall(t *testing.T) *firewall {
@@ -57,18 +59,12 @@ func (c *firewalled) WriteTo(b []byte, to net.Addr) (int, error) {
 	if c.firewall.closed.Load() && to.String() != c.firewall.pass {
 		return len(b), nil
 	}
+	if delay := time.Duration(c.firewall.delay.Load()); delay > 0 {
+		b := bytes.Clone(b)
+		time.AfterFunc(delay, func() { _, _ = c.UDPConn.WriteTo(b, to) })
+		return len(b), nil
+	}
 	return c.UDPConn.WriteTo(b, to)
-}
-
-// newBlockedGuest is a guest whose links are made as cfg says.
-func (n *network) newBlockedGuest(id keys.Identity, cfg link.Config) *guest {
-	g := &guest{page: newPage(), end: make(chan struct{}), history: make(chan string, 1)}
-	g.Guest = peer.NewGuest(peer.GuestConfig[string]{
-		Ticket: n.ticket, Identities: []keys.Identity{id}, Sink: g.page,
-		OnHistory: func(p []byte) { g.history <- string(p) },
-		Link:      cfg,
-	})
-	return g
 }
 
 // startTURN starts a TURN server for the user alice and returns its address.
@@ -127,18 +123,8 @@ func testMoves(t *testing.T, guestNet, hostNet *firewall, guestCfg, hostCfg link
 	n := newNetworkWith(t, hostCfg)
 	id := newIdentity(t, "alice")
 	n.allow(id, keys.RoleType)
-	g := n.newBlockedGuest(id, guestCfg)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := g.Connect(ctx); err != nil {
-		t.Fatal(err)
-	}
-	rctx, stop := context.WithCancel(context.Background())
-	go func() {
-		defer close(g.end)
-		g.bye, g.err = g.Run(rctx)
-	}()
-	t.Cleanup(func() { stop(); <-g.end })
+	g := n.newGuestWith(id, guestCfg)
+	n.run(g)
 	if p := g.Status().Path; !worse(p) {
 		t.Fatalf("joined over %v", p)
 	}
@@ -158,7 +144,7 @@ func testMoves(t *testing.T, guestNet, hostNet *firewall, guestCfg, hostCfg link
 		fmt.Fprintf(&text, "text%d ", i)
 		fmt.Fprintf(n.source, "text%d ", i)
 		fmt.Fprintf(&typed, "key%d ", i)
-		if _, err := g.SendKeys(ctx, fmt.Appendf(nil, "key%d ", i)); err != nil {
+		if _, err := g.SendKeys(t.Context(), fmt.Appendf(nil, "key%d ", i)); err != nil {
 			t.Fatal(err)
 		}
 		<-tick.C
@@ -173,6 +159,33 @@ func testMoves(t *testing.T, guestNet, hostNet *firewall, guestCfg, hostCfg link
 	}
 	if saw[peer.Lost](n) || saw[peer.Returned](n) {
 		t.Error("the link was lost")
+	}
+}
+
+// TestPresent has a guest join while the host is slow to answer: when it no longer is,
+// other paths are held against what the present one is like now.
+func TestPresent(t *testing.T) {
+	fw := newFirewall(t)
+	fw.closed.Store(false)
+	fw.delay.Store(int64(50 * time.Millisecond))
+	n := newNetworkWith(t, link.Config{Loopback: link.LoopbackOnly, Net: fw})
+	g := n.allowedGuest("alice", keys.RoleType)
+	joined := g.Status().Path.RTT
+	if joined < 50*time.Millisecond {
+		t.Fatalf("joined with a round trip of %v", joined)
+	}
+	fw.delay.Store(0)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	n.until("the present round trip", func() bool {
+		<-tick.C
+		if _, err := g.SendKeys(t.Context(), []byte("x")); err != nil { // a path in use is not probed
+			t.Fatal(err)
+		}
+		return g.Present().RTT < 25*time.Millisecond
+	})
+	if rtt := g.Status().Path.RTT; rtt < 50*time.Millisecond {
+		t.Errorf("the link has measured %v; the test looks at the wrong thing", rtt)
 	}
 }
 

@@ -57,7 +57,10 @@ type Lost struct{ Guest GuestInfo }
 type Returned struct{ Guest GuestInfo }
 
 // Moved: a guest's session goes on over a better path.
-type Moved struct{ Guest GuestInfo }
+type Moved struct {
+	Guest  GuestInfo
+	Before link.PathInfo // the path that it has left
+}
 
 // Left: a guest is gone for good.
 type Left struct {

@@ -1,6 +1,10 @@
 package peer
 
-import "context"
+import (
+	"context"
+
+	"github.com/pairterm/pairterm/peer/link"
+)
 
 // SpareLink makes another link beside the present one, and does not use it.
 func (g *Guest[S]) SpareLink(ctx context.Context) (hangUp func(), err error) {
@@ -17,4 +21,12 @@ func (g *Guest[S]) CutLink() {
 	s := g.session
 	g.mu.Unlock()
 	s.close()
+}
+
+// Present is the path that others are held against.
+func (g *Guest[S]) Present() link.PathInfo {
+	g.mu.Lock()
+	s := g.session
+	g.mu.Unlock()
+	return g.present(s)
 }

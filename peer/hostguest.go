@@ -231,6 +231,7 @@ func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan
 		select {
 		case s := <-g.binds:
 			grace.Stop()
+			before := g.info().Path
 			if s.moved {
 				g.stay(ctx, work)
 			}
@@ -247,7 +248,7 @@ func (g *guest[S]) loop(ctx context.Context, work *sync.WaitGroup, failed <-chan
 			}
 			switch {
 			case s.moved && joined:
-				g.host.observe(Moved{g.info()})
+				g.host.observe(Moved{g.info(), before})
 			case joined:
 				g.host.observe(Returned{g.info()})
 			default:

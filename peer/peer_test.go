@@ -344,11 +344,16 @@ type guest struct {
 }
 
 func (n *network) newGuest(id keys.Identity) *guest {
+	return n.newGuestWith(id, link.Config{Loopback: link.LoopbackOnly})
+}
+
+// newGuestWith is a guest whose links are made as cfg says.
+func (n *network) newGuestWith(id keys.Identity, cfg link.Config) *guest {
 	g := &guest{page: newPage(), end: make(chan struct{}), history: make(chan string, 1)}
 	g.Guest = peer.NewGuest(peer.GuestConfig[string]{
 		Ticket: n.ticket, Identities: []keys.Identity{id}, Sink: g.page,
 		OnHistory: func(p []byte) { g.history <- string(p) },
-		Link:      link.Config{Loopback: link.LoopbackOnly},
+		Link:      cfg,
 	})
 	return g
 }
@@ -357,6 +362,13 @@ func (n *network) newGuest(id keys.Identity) *guest {
 func (n *network) join(id keys.Identity) *guest {
 	n.t.Helper()
 	g := n.newGuest(id)
+	n.run(g)
+	return g
+}
+
+// run joins as g.
+func (n *network) run(g *guest) {
+	n.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := g.Connect(ctx); err != nil {
@@ -372,7 +384,6 @@ func (n *network) join(id keys.Identity) *guest {
 		stop()
 		<-g.end
 	})
-	return g
 }
 
 func (n *network) allowedGuest(name string, role keys.Role) *guest {

@@ -22,6 +22,9 @@ func describeEvent(e peer.Event) string {
 	case peer.Returned:
 		return fmt.Sprintf("%s is back, %s", e.Guest.Name(), describePath(e.Guest.Path))
 	case peer.Moved:
+		if !anotherWay(e.Before, e.Guest.Path) {
+			return ""
+		}
 		return fmt.Sprintf("%s is now %s", e.Guest.Name(), describePath(e.Guest.Path))
 	case peer.Left:
 		if e.Reason == peer.ReasonLeft && e.Text == "" {
@@ -87,6 +90,17 @@ func markerLabel(e peer.Event) string {
 	}
 	return ""
 }
+
+// anotherWay reports whether a person has something of the change from one path to
+// another: it is relayed or no longer is, goes over another network, or has a round trip
+// that feels different.
+func anotherWay(before, now link.PathInfo) bool {
+	return now.Network != before.Network || now.Relayed() != before.Relayed() ||
+		now.Remote != before.Remote && now.RTT > 0 && before.RTT > 0 && (now.RTT-before.RTT).Abs() >= feltRTT
+}
+
+// feltRTT is by how much round trips differ that feel different.
+const feltRTT = 10 * time.Millisecond
 
 // describePath says how two machines are connected: "connected directly over
 // udp4, 0.4 ms".

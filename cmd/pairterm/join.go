@@ -300,14 +300,13 @@ func (j *joining) fetchMissed(ctx context.Context) error {
 	}
 }
 
-// newPath notes the path in use, and reports whether it is another way than the one
-// before.
+// newPath notes the path in use, and reports whether it is worth a word.
 func (j *joining) newPath(p link.PathInfo) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	before := j.path
 	j.path = p
-	return before.Network != "" && (p.Network != before.Network || p.Remote != before.Remote || p.Relayed() != before.Relayed())
+	return before.Network != "" && anotherWay(before, p)
 }
 
 // showStatus shows the state of the connection when there is trouble, and for a moment
