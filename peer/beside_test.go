@@ -189,6 +189,26 @@ func TestPresent(t *testing.T) {
 	}
 }
 
+// TestEndsWithoutTheSilent has a guest of whom nothing is heard any more when the shell
+// ends: the host does not wait for it.
+func TestEndsWithoutTheSilent(t *testing.T) {
+	fw := newFirewall(t)
+	fw.closed.Store(false)
+	n := newNetworkWith(t, link.Config{Loopback: link.LoopbackOnly, Net: fw})
+	n.allowedGuest("alice", keys.RoleType)
+	fw.closed.Store(true)
+	fmt.Fprint(n.source, "into the void")
+	n.until("the guest to be missed", func() bool { return n.host.Guests()[0].Stats.Stalled })
+	if !n.host.Guests()[0].Linked {
+		t.Fatal("its link is over; the test looks at the wrong thing")
+	}
+	began := time.Now()
+	n.host.End(peer.Goodbye{Reason: peer.ReasonEnded})
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the host waited %v", took)
+	}
+}
+
 // counting is the machine's network, which counts the datagrams that leave.
 type counting struct {
 	*stdnet.Net

@@ -477,8 +477,11 @@ func (g *Guest[S]) comeBack(ctx context.Context) attemptResult {
 			missing = time.Time{}
 		case missing.IsZero():
 			missing = time.Now()
-		case time.Since(missing) > absence:
+		case time.Since(missing) >= absence:
 			return attemptResult{err: fmt.Errorf("%w: %w", ErrHostGone, err)}
+		}
+		if !missing.IsZero() { // looks once more when the time is over, not seconds later
+			wait = min(wait, absence-time.Since(missing))
 		}
 		g.cfg.Log.Info("no new link", "err", err)
 		g.setStatus(func(s *Status) { s.Retry = err })

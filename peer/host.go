@@ -41,9 +41,11 @@ const (
 	// decideTimeout bounds a whole handshake, a person's word included.
 	decideTimeout = 5 * time.Minute
 	// drainTimeout bounds what guests may take to receive the shell's last words,
-	// byeTimeout what they may take to answer a goodbye.
-	drainTimeout = 2 * time.Second
-	byeTimeout   = 2 * time.Second
+	// byeTimeout what they may take to answer a goodbye, and silentByeTimeout what one
+	// may of whom nothing is heard: the person at the host waits for all of them.
+	drainTimeout     = 2 * time.Second
+	byeTimeout       = 2 * time.Second
+	silentByeTimeout = 200 * time.Millisecond
 )
 
 // GuestInput takes what one guest does; see stream.Input. Its methods may be
@@ -518,7 +520,7 @@ func (h *Host[S]) End(bye Goodbye) {
 		leaving.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 			defer cancel()
-			if g.info().Linked {
+			if g.info().Linked && !g.sender.Stalled() {
 				g.sender.Drain(ctx) // what it has not received by then is lost to it
 			}
 			g.part(bye)

@@ -312,7 +312,11 @@ func (g *guest[S]) sayGoodbye(bye Goodbye, linkDone <-chan struct{}) {
 	if s == nil || s.send(bye) != nil {
 		return
 	}
-	t := time.NewTimer(byeTimeout)
+	patience := byeTimeout
+	if g.sender.Stalled() {
+		patience = silentByeTimeout
+	}
+	t := time.NewTimer(patience)
 	defer t.Stop()
 	select {
 	case <-linkDone: // the guest closes the link when it has heard
