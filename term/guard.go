@@ -22,9 +22,10 @@ func (e *SignalError) Code() int { return 128 + signalNumber(e.Signal) }
 // Protect watches over the terminal t, which may be nil, while a session lasts.
 // On SIGINT, SIGTERM, SIGHUP and SIGQUIT it restores t and cancels the context
 // that it returns, with a *SignalError as its cause, so that the program can
-// end in order; a second such signal ends it as if Protect were not there. On
-// SIGTSTP it gives t back and stops the process; when it goes on, t is raw
-// again and repaint is called, if it is not nil, from a goroutine of Protect's.
+// end in order; a second such signal ends it as if Protect were not there, except
+// for SIGHUP, which often comes twice and has no effect any more. On SIGTSTP it gives
+// t back and stops the process; when it goes on, t is raw again and repaint is called,
+// if it is not nil, from a goroutine of Protect's.
 //
 // release ends the watch and restores t. It should be deferred: then a panic
 // on that goroutine restores t, too. (One on another goroutine runs no

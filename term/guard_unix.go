@@ -33,6 +33,8 @@ func (g *guard) run(ready chan<- struct{}) {
 		case <-g.quit:
 			return
 		case sig := <-ends:
+			// A window that is closed is told of by the system, and by the shell in it, too.
+			ossignal.Ignore(unix.SIGHUP)
 			ossignal.Stop(ends)
 			if g.tty != nil {
 				_ = g.tty.Restore()

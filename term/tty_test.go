@@ -409,6 +409,9 @@ func init() {
 			go func() { panic("on purpose") }()
 		}
 		<-ctx.Done()
+		if os.Getenv("HANGUP") != "" {
+			_ = unix.Kill(os.Getpid(), unix.SIGHUP)
+		}
 		code := 1
 		if sig := new(SignalError); errors.As(context.Cause(ctx), &sig) {
 			code = sig.Code()
@@ -442,6 +445,22 @@ func TestSignals(t *testing.T) {
 				t.Errorf("something was written after the terminal was restored: %q", got)
 			}
 		})
+	}
+}
+
+// When a window is closed, SIGHUP comes from the system and from the shell.
+func TestHangUpTwice(t *testing.T) {
+	for _, first := range []unix.Signal{unix.SIGHUP, unix.SIGTERM} {
+		e := openTerminal(t, DefaultSize).show()
+		cmd := session(t, e, "raw", "HANGUP=1")
+		e.expect(t, "ready")
+		if err := cmd.Process.Signal(first); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		if got := cmd.ProcessState.ExitCode(); got != 128+int(first) {
+			t.Errorf("%v, then SIGHUP: %v, want exit status %d", first, cmd.ProcessState, 128+int(first))
+		}
 	}
 }
 
