@@ -195,15 +195,21 @@ var errLeft = errors.New("left")
 func (j *joining) attend(ctx context.Context) error {
 	_ = term.StartKeeper(j.tty) // without it only SIGKILL leaves a mess
 	if err := j.tty.Raw(); err != nil {
+		j.guest.Leave()
 		return fail(exitTerminal, err)
 	}
-	// A signal ends it, too, as if the guest had left.
+	// A signal ends it, too, as if the guest had left; so does a terminal that is gone.
 	g, gctx := errgroup.WithContext(context.WithoutCancel(ctx))
+	leaving := func(err error) error {
+		if gctx.Err() == nil {
+			j.guest.Leave()
+		}
+		return err
+	}
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
-			j.guest.Leave()
-			return context.Cause(ctx)
+			return leaving(context.Cause(ctx))
 		case <-gctx.Done():
 			return nil
 		}
@@ -215,16 +221,16 @@ func (j *joining) attend(ctx context.Context) error {
 		}
 		return err
 	})
-	g.Go(func() error { return j.painter.Run(gctx) })
+	g.Go(func() error { return leaving(j.painter.Run(gctx)) })
 	g.Go(func() error { return j.followWindow(gctx) })
 	g.Go(func() error { return j.fetchMissed(gctx) })
 	g.Go(func() error {
 		h := &guestKeys{joining: j, ctx: gctx}
-		return term.NewKeyboard(h, term.KeyboardOptions{
+		return leaving(term.NewKeyboard(h, term.KeyboardOptions{
 			Leader:      j.opts.leader,
 			DropAnswers: true,
 			Mouse:       j.painter,
-		}).Run(gctx, h.reader())
+		}).Run(gctx, h.reader()))
 	})
 	err := g.Wait()
 	j.tty.Restore()
@@ -410,7 +416,6 @@ type leavingReader struct{ k *guestKeys }
 
 func (r leavingReader) Read(p []byte) (int, error) {
 	if r.k.left {
-		r.k.guest.Leave()
 		return 0, errLeft
 	}
 	return r.k.tty.Read(p)

@@ -77,6 +77,7 @@ func (ts *terminals) close() {
 //	pty resize NAME COLSxROWS
 //	pty wait NAME [STATUS]         waits for the program's end
 //	pty kill NAME SIGNAL
+//	pty hangup NAME                closes the window: the terminal is gone
 //	pty restored NAME              after the end: settings and modes are as before
 //	pty screen NAME                prints the screen
 func ptyCommand(ts *testscript.TestScript, neg bool, args []string) {
@@ -166,6 +167,8 @@ func ptyCommand(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("unknown signal %q", args[0])
 		}
 		ts.Check(t.cmd.Process.Signal(sig))
+	case "hangup":
+		ts.Check(t.master.Close())
 	case "restored":
 		if err := t.restored(); err != nil {
 			ts.Fatalf("%s: %v\noutput %q", name, err, t.output())
