@@ -2,8 +2,6 @@ package signal_test
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -21,30 +19,11 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func newKey(t testing.TB) ed25519.PrivateKey {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func roomOf(key ed25519.PrivateKey) signal.Room {
-	return signal.RoomOf(signal.Pin(key.Public().(ed25519.PublicKey)))
-}
-
-func testContext(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	t.Cleanup(cancel)
-	return ctx
-}
 
 // startServer runs a real server at ip:80 of n until stop is called, or the
 // test ends.
@@ -171,14 +150,14 @@ func TestWhatIsThere(t *testing.T) {
 		"no URL": {"ftp://example.org", nil, "ws"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, err := signal.Dial(testContext(t), c.url, signal.Room{1}, nil)
+			_, _, err := signal.Dial(signaltest.Context(t), c.url, signal.Room{1}, nil)
 			if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.words) {
 				t.Errorf("a guest finds %q: want %v with %q", err, c.want, c.words)
 			}
 			if err != nil && strings.ContainsAny(err.Error(), "\x1b\n") {
 				t.Errorf("the error %q would do something to a terminal", err)
 			}
-			_, err = signal.Register(testContext(t), c.url, newKey(t), nil)
+			_, err = signal.Register(signaltest.Context(t), c.url, signaltest.NewKey(t), nil)
 			if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.words) && name != "another room" {
 				t.Errorf("a host finds %q: want %v with %q", err, c.want, c.words)
 			}
@@ -207,7 +186,7 @@ func TestTimeout(t *testing.T) {
 				return err
 			},
 			"host": func(ctx context.Context) error {
-				_, err := signal.Register(ctx, "ws://192.0.2.1", newKey(t), from(n, "192.0.2.9"))
+				_, err := signal.Register(ctx, "ws://192.0.2.1", signaltest.NewKey(t), from(n, "192.0.2.9"))
 				return err
 			},
 		} {
@@ -230,7 +209,7 @@ func TestTimeout(t *testing.T) {
 // pair is a guest's pipe and the host's end of it.
 func pair(t testing.TB, n *memnet.Net, url string) (guest, host net.Conn, reg *signal.Registration) {
 	t.Helper()
-	reg, err := signal.Register(t.Context(), url, newKey(t), from(n, "192.0.2.9"))
+	reg, err := signal.Register(t.Context(), url, signaltest.NewKey(t), from(n, "192.0.2.9"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +372,7 @@ func TestServerVanishes(t *testing.T) {
 		n := new(memnet.Net)
 		url, _ := startServer(t, n, "192.0.2.1")
 		opts, freeze := freezable(n, "192.0.2.9")
-		reg, err := signal.Register(t.Context(), url, newKey(t), opts)
+		reg, err := signal.Register(t.Context(), url, signaltest.NewKey(t), opts)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -455,12 +434,12 @@ func (c *freezing) Write(b []byte) (int, error) {
 
 // A hostile server cannot make a client hold much, or go on with nonsense.
 func TestHostileServer(t *testing.T) {
-	key := newKey(t)
+	key := signaltest.NewKey(t)
 	registered := func(f func(ctx context.Context, ws *websocket.Conn)) string {
 		return saying(t, func(ctx context.Context, ws *websocket.Conn) {
 			send(ctx, ws, &signal.ChallengeMsg{})
 			_, _, _ = ws.Read(ctx)
-			send(ctx, ws, &signal.ReadyMsg{Room: roomOf(key)})
+			send(ctx, ws, &signal.ReadyMsg{Room: signaltest.RoomOf(key)})
 			f(ctx, ws)
 		})
 	}
@@ -469,8 +448,10 @@ func TestHostileServer(t *testing.T) {
 			send(ctx, ws, &signal.OpenMsg{Pipe: 2})
 			send(ctx, ws, &signal.OpenMsg{Pipe: 2})
 		},
-		"pipe 0":       func(ctx context.Context, ws *websocket.Conn) { send(ctx, ws, &signal.OpenMsg{}) },
-		"second ready": func(ctx context.Context, ws *websocket.Conn) { send(ctx, ws, &signal.ReadyMsg{Room: roomOf(key)}) },
+		"pipe 0": func(ctx context.Context, ws *websocket.Conn) { send(ctx, ws, &signal.OpenMsg{}) },
+		"second ready": func(ctx context.Context, ws *websocket.Conn) {
+			send(ctx, ws, &signal.ReadyMsg{Room: signaltest.RoomOf(key)})
+		},
 		"garbage": func(ctx context.Context, ws *websocket.Conn) {
 			_ = ws.Write(ctx, websocket.MessageBinary, []byte{0x10, 0})
 		},
@@ -479,7 +460,7 @@ func TestHostileServer(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			reg, err := signal.Register(testContext(t), registered(func(ctx context.Context, ws *websocket.Conn) {
+			reg, err := signal.Register(signaltest.Context(t), registered(func(ctx context.Context, ws *websocket.Conn) {
 				f(ctx, ws)
 				_, _, _ = ws.Read(ctx)
 			}), key, nil)
@@ -488,7 +469,7 @@ func TestHostileServer(t *testing.T) {
 			}
 			defer func() { _ = reg.Close() }()
 			for err == nil {
-				_, err = reg.Accept(testContext(t))
+				_, err = reg.Accept(signaltest.Context(t))
 			}
 			if !errors.Is(err, signal.ErrProtocol) {
 				t.Errorf("the registration ended with %v", err)
@@ -498,7 +479,7 @@ func TestHostileServer(t *testing.T) {
 
 	t.Run("pipes without end", func(t *testing.T) {
 		refused := make(chan int, 1)
-		reg, err := signal.Register(testContext(t), registered(func(ctx context.Context, ws *websocket.Conn) {
+		reg, err := signal.Register(signaltest.Context(t), registered(func(ctx context.Context, ws *websocket.Conn) {
 			go func() {
 				for i := range uint32(3000) {
 					send(ctx, ws, &signal.OpenMsg{Pipe: i + 1})
@@ -544,7 +525,7 @@ func TestHostileServer(t *testing.T) {
 				overflow <- nil
 			}
 		})
-		c, _, err := signal.Dial(testContext(t), url, signal.Room{}, nil)
+		c, _, err := signal.Dial(signaltest.Context(t), url, signal.Room{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 )
 
 func TestDialAny(t *testing.T) {
@@ -33,7 +34,7 @@ func TestDialAny(t *testing.T) {
 				go func() { _, _ = io.Copy(io.Discard, c) }()
 			}
 		}()
-		reg, err := signal.Register(t.Context(), has, newKey(t), from(n, "192.0.2.9"))
+		reg, err := signal.Register(t.Context(), has, signaltest.NewKey(t), from(n, "192.0.2.9"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,12 +108,12 @@ func TestDialAnyTakesOne(t *testing.T) {
 		n := new(memnet.Net)
 		a, _ := startServer(t, n, "192.0.2.1")
 		b, _ := startServer(t, n, "192.0.2.2")
-		key := newKey(t)
+		key := signaltest.NewKey(t)
 		var conns []net.Conn
 		l, run := listen(t, n, key, []string{a, b}, nil)
 		defer run()
 		for range 5 {
-			guest, _, err := signal.DialAny(t.Context(), []string{a, b}, roomOf(key), from(n, "192.0.2.10"))
+			guest, _, err := signal.DialAny(t.Context(), []string{a, b}, signaltest.RoomOf(key), from(n, "192.0.2.10"))
 			if err != nil {
 				t.Fatal(err)
 			}

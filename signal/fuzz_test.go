@@ -12,6 +12,7 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 )
 
 // FuzzClient plays a server that says anything once it has said Ready. The
@@ -29,7 +30,7 @@ func FuzzClient(f *testing.F) {
 	f.Add(script(&signal.OpenMsg{Pipe: 1}, &signal.OpenMsg{Pipe: 9}, &signal.CloseMsg{Pipe: 9, Reason: 77}, &signal.GoodbyeMsg{Code: signal.CodeReplaced}))
 	f.Add(script(&signal.GoodbyeMsg{Code: 1}, &signal.GoodbyeMsg{Code: 2}, &signal.OpenMsg{Pipe: 1}))
 	f.Add(script(&signal.OpenMsg{Pipe: 2}, &signal.OpenMsg{Pipe: 1}))
-	key := newKey(f)
+	key := signaltest.NewKey(f)
 
 	f.Fuzz(func(t *testing.T, script []byte) {
 		if len(script) > 2000 {
@@ -47,7 +48,7 @@ func FuzzClient(f *testing.F) {
 				ctx := context.Background()
 				send(ctx, ws, &signal.ChallengeMsg{})
 				_, _, _ = ws.Read(ctx)
-				send(ctx, ws, &signal.ReadyMsg{Room: roomOf(key), PipeBytes: 1 << 20})
+				send(ctx, ws, &signal.ReadyMsg{Room: signaltest.RoomOf(key), PipeBytes: 1 << 20})
 				go func() {
 					for s := script; len(s) > 0; {
 						k := min(int(s[0]), len(s)-1)

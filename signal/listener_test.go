@@ -14,6 +14,7 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -92,7 +93,7 @@ func hello(t testing.TB, n *memnet.Net, l *signal.Listener, url string, room sig
 func TestListenerComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := new(memnet.Net)
-		key := newKey(t)
+		key := signaltest.NewKey(t)
 		var h history
 		a, stopA := startServer(t, n, "192.0.2.1")
 		b, stopB := startServer(t, n, "192.0.2.2")
@@ -105,7 +106,7 @@ func TestListenerComesBack(t *testing.T) {
 			t.Fatalf("registered at %d servers, want 2", got)
 		}
 		for _, url := range []string{a, b} {
-			if got := hello(t, n, l, url, roomOf(key)); got != url {
+			if got := hello(t, n, l, url, signaltest.RoomOf(key)); got != url {
 				t.Errorf("a guest at %s came over %s", url, got)
 			}
 		}
@@ -114,12 +115,12 @@ func TestListenerComesBack(t *testing.T) {
 		h.take()
 		stopA()
 		_, stopA = startServer(t, n, "192.0.2.1")
-		hello(t, n, l, b, roomOf(key))
+		hello(t, n, l, b, signaltest.RoomOf(key))
 		time.Sleep(12 * time.Second)
 		if got := h.count(signal.PhaseRegistered); got != 1 {
 			t.Fatalf("registered %d times after the restart of a server, states %+v", got, h.take())
 		}
-		hello(t, n, l, a, roomOf(key))
+		hello(t, n, l, a, signaltest.RoomOf(key))
 
 		// Both are down for an hour: attempts become rare, and never stop.
 		h.take()
@@ -140,7 +141,7 @@ func TestListenerComesBack(t *testing.T) {
 		}
 		startServer(t, n, "192.0.2.2")
 		time.Sleep(time.Minute)
-		hello(t, n, l, b, roomOf(key))
+		hello(t, n, l, b, signaltest.RoomOf(key))
 
 		if err := stop(); err != nil {
 			t.Errorf("Run: %v", err)
@@ -180,7 +181,7 @@ func (c mute) Write(b []byte) (int, error) {
 func TestListenerCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := new(memnet.Net)
-		key := newKey(t)
+		key := signaltest.NewKey(t)
 		url, _ := startServer(t, n, "192.0.2.1")
 		var (
 			h       history
@@ -214,7 +215,7 @@ func TestListenerCheck(t *testing.T) {
 		// It moves to another network.
 		down.Store(true)
 		down = new(atomic.Bool)
-		guest, _, err := signal.Dial(t.Context(), url, roomOf(key), from(n, "192.0.2.10"))
+		guest, _, err := signal.Dial(t.Context(), url, signaltest.RoomOf(key), from(n, "192.0.2.10"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,7 +233,7 @@ func TestListenerCheck(t *testing.T) {
 		if got := h.count(signal.PhaseRegistered); got != 1 {
 			t.Errorf("registered %d times after the move", got)
 		}
-		hello(t, n, l, url, roomOf(key))
+		hello(t, n, l, url, signaltest.RoomOf(key))
 
 		// Nor does it wait for its next attempt when there is a network again.
 		offline.Store(true)
@@ -261,7 +262,7 @@ func TestListenerCheck(t *testing.T) {
 func TestListenerIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := new(memnet.Net)
-		key := newKey(t)
+		key := signaltest.NewKey(t)
 		a, _ := startServer(t, n, "192.0.2.1")
 		var h1, h2 history
 		first, stopFirst := listen(t, n, key, []string{a}, &h1)
@@ -276,7 +277,7 @@ func TestListenerIsReplaced(t *testing.T) {
 			t.Errorf("the first ended with %v", err)
 		}
 		time.Sleep(time.Hour)
-		hello(t, n, second, a, roomOf(key))
+		hello(t, n, second, a, signaltest.RoomOf(key))
 		if got := h1.count(signal.PhaseRegistered) + h2.count(signal.PhaseRegistered); got != 2 {
 			t.Errorf("%d registrations, want 2: they fought", got)
 		}
@@ -294,7 +295,7 @@ func TestListenerIsReplaced(t *testing.T) {
 func TestListenerIsReplacedAtOneServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := new(memnet.Net)
-		key := newKey(t)
+		key := signaltest.NewKey(t)
 		a, _ := startServer(t, n, "192.0.2.1")
 		b, _ := startServer(t, n, "192.0.2.2")
 		l, stop := listen(t, n, key, []string{a, b}, nil)
@@ -304,7 +305,7 @@ func TestListenerIsReplacedAtOneServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
-		hello(t, n, l, b, roomOf(key))
+		hello(t, n, l, b, signaltest.RoomOf(key))
 		select {
 		case <-reg.Done():
 			t.Error("the other host was thrown out in turn")
@@ -322,7 +323,7 @@ func TestListenerIsReplacedAtOneServer(t *testing.T) {
 func TestListenerAtOneServerUnderManyNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := new(memnet.Net)
-		key := newKey(t)
+		key := signaltest.NewKey(t)
 		// One server on three addresses.
 		srv := server.New(server.Config{})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -347,7 +348,7 @@ func TestListenerAtOneServerUnderManyNames(t *testing.T) {
 			t.Errorf("%d registrations before it was quiet", before)
 		}
 		for _, u := range urls {
-			hello(t, n, l, u, roomOf(key))
+			hello(t, n, l, u, signaltest.RoomOf(key))
 		}
 		if err := stop(); err != nil {
 			t.Error(err)
@@ -361,7 +362,7 @@ func TestListenerAtOneServerUnderManyNames(t *testing.T) {
 
 func TestNewListener(t *testing.T) {
 	for _, urls := range [][]string{nil, {"ftp://x"}, {"ws://good.example", "://"}} {
-		if _, err := signal.NewListener(newKey(t), urls, nil, nil); err == nil {
+		if _, err := signal.NewListener(signaltest.NewKey(t), urls, nil, nil); err == nil {
 			t.Errorf("a listener at %q", urls)
 		}
 	}

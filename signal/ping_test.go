@@ -8,18 +8,19 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 )
 
 func TestPing(t *testing.T) {
 	n := new(memnet.Net)
 	url, stop := startServer(t, n, "192.0.2.1")
 	opts := from(n, "192.0.2.9")
-	p, err := signal.Ping(testContext(t), url, opts)
+	p, err := signal.Ping(signaltest.Context(t), url, opts)
 	if err != nil || p.Server != url || p.RTT <= 0 || p.Skew.Abs() > 2*time.Second {
 		t.Errorf("%+v, %v", p, err)
 	}
 	stop()
-	if _, err := signal.Ping(testContext(t), url, opts); !errors.Is(err, signal.ErrUnreachable) {
+	if _, err := signal.Ping(signaltest.Context(t), url, opts); !errors.Is(err, signal.ErrUnreachable) {
 		t.Errorf("a server that has gone: %v", err)
 	}
 }
@@ -51,13 +52,13 @@ func TestPingAnswers(t *testing.T) {
 		}, 0, signal.ErrNotASignalServer},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p, err := signal.Ping(testContext(t), answering(t, tt.answer), nil)
+			p, err := signal.Ping(signaltest.Context(t), answering(t, tt.answer), nil)
 			if !errors.Is(err, tt.want) || tt.want == nil && (p.Skew-tt.skew).Abs() > 2*time.Second {
 				t.Errorf("%+v, %v", p, err)
 			}
 		})
 	}
-	if _, err := signal.Ping(testContext(t), "nonsense://", nil); err == nil {
+	if _, err := signal.Ping(signaltest.Context(t), "nonsense://", nil); err == nil {
 		t.Error("a URL that is none was pinged")
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -213,7 +214,7 @@ func holdRooms(b *testing.B, url string, n int, opts *signal.Options) {
 	})
 	inParallel(n, func(i int) {
 		var err error
-		if regs[i], err = signal.Register(context.Background(), url, newKey(b), opts); err != nil {
+		if regs[i], err = signal.Register(context.Background(), url, signaltest.NewKey(b), opts); err != nil {
 			b.Error(err)
 		}
 	})
@@ -243,21 +244,6 @@ func BenchmarkIdleRooms(b *testing.B) {
 	}
 }
 
-// setup is what a join needs of the server: a guest's pipe to the host, and
-// 1 KiB there and back.
-func setup(url string, room signal.Room, kib []byte) error {
-	c, _, err := signal.Dial(context.Background(), url, room, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = c.Close() }()
-	if _, err := c.Write(kib); err != nil {
-		return err
-	}
-	_, err = io.ReadFull(c, make([]byte, len(kib)))
-	return err
-}
-
 // echoHosts registers n hosts that echo what their guests send.
 func echoHosts(b *testing.B, url string, n int) []signal.Room {
 	b.Helper()
@@ -265,20 +251,9 @@ func echoHosts(b *testing.B, url string, n int) []signal.Room {
 	var wg sync.WaitGroup
 	b.Cleanup(wg.Wait)
 	for i := range n {
-		reg := register(b, url, newKey(b), nil)
+		reg := signaltest.Register(b, url, signaltest.NewKey(b), nil)
 		rooms[i] = reg.Info().Room
-		wg.Go(func() {
-			for {
-				c, err := reg.Accept(context.Background())
-				if err != nil {
-					return
-				}
-				wg.Go(func() {
-					_, _ = io.Copy(c, c)
-					_ = c.Close()
-				})
-			}
-		})
+		wg.Go(func() { signaltest.Echo(context.Background(), reg) })
 	}
 	return rooms
 }
@@ -291,7 +266,7 @@ func BenchmarkSetups(b *testing.B) {
 			c := startChild(b, "plain")
 			holdRooms(b, c.url, idle, nil)
 			rooms := echoHosts(b, c.url, 8)
-			kib := randomBytes(1 << 10)
+			kib := signaltest.RandomBytes(1 << 10)
 			var mu sync.Mutex
 			var took []time.Duration
 			next := 0
@@ -304,7 +279,7 @@ func BenchmarkSetups(b *testing.B) {
 					next++
 					mu.Unlock()
 					start := time.Now()
-					if err := setup(c.url, room, kib); err != nil {
+					if err := signaltest.Meet(context.Background(), room, kib, c.url); err != nil {
 						b.Error(err)
 						return
 					}
@@ -334,7 +309,7 @@ func BenchmarkPacedSetups(b *testing.B) {
 	c := startChild(b, "plain")
 	holdRooms(b, c.url, *benchRooms, nil)
 	rooms := echoHosts(b, c.url, 8)
-	kib := randomBytes(1 << 10)
+	kib := signaltest.RandomBytes(1 << 10)
 	took := make([]time.Duration, b.N)
 	var wg sync.WaitGroup
 	b.ResetTimer()
@@ -343,7 +318,7 @@ func BenchmarkPacedSetups(b *testing.B) {
 		due := start.Add(time.Duration(i) * time.Second / time.Duration(*benchRate))
 		time.Sleep(time.Until(due))
 		wg.Go(func() {
-			if err := setup(c.url, rooms[i%len(rooms)], kib); err != nil {
+			if err := signaltest.Meet(context.Background(), rooms[i%len(rooms)], kib, c.url); err != nil {
 				b.Error(err)
 			}
 			took[i] = time.Since(due)
@@ -358,9 +333,9 @@ func BenchmarkPacedSetups(b *testing.B) {
 // little, but nothing should be slow by accident.
 func BenchmarkPipe(b *testing.B) {
 	c := startChild(b, "plain")
-	reg := register(b, c.url, newKey(b), nil)
-	guest, host := pair(b, c.url, reg)
-	chunk := randomBytes(8 << 10)
+	reg := signaltest.Register(b, c.url, signaltest.NewKey(b), nil)
+	guest, host := signaltest.Pair(b, c.url, reg)
+	chunk := signaltest.RandomBytes(8 << 10)
 	b.SetBytes(int64(len(chunk)))
 	b.ReportAllocs()
 	got := make([]byte, len(chunk))

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -56,11 +57,11 @@ func TestFullFileTable(t *testing.T) {
 	l := &fullTable{Listener: inner, asked: make(chan struct{}, 1)}
 	var log lockedBuffer
 	s := startOn(t, server.Config{Logger: slog.New(slog.NewTextHandler(io.Writer(&log), nil))}, l, "ws://"+inner.Addr().String())
-	guest, host := pair(t, s.url, register(t, s.url, newKey(t), nil))
+	guest, host := signaltest.Pair(t, s.url, signaltest.Register(t, s.url, signaltest.NewKey(t), nil))
 
 	l.set(true)
 	// The Accept that waits already still succeeds; it is the next that fails.
-	if _, _, err := signal.Dial(testContext(t), s.url, signal.Room{}, nil); !errors.Is(err, signal.ErrNoRoom) {
+	if _, _, err := signal.Dial(signaltest.Context(t), s.url, signal.Room{}, nil); !errors.Is(err, signal.ErrNoRoom) {
 		t.Fatal(err)
 	}
 	<-l.asked
@@ -68,7 +69,7 @@ func TestFullFileTable(t *testing.T) {
 	if !strings.Contains(log.String(), "too many open files") {
 		t.Errorf("the log says\n%s", log.String())
 	}
-	exchange(t, guest, host, []byte("we are connected"))
+	signaltest.Exchange(t, guest, host, []byte("we are connected"))
 	l.set(false)
-	register(t, s.url, newKey(t), nil)
+	signaltest.Register(t, s.url, signaltest.NewKey(t), nil)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -43,7 +44,7 @@ func FuzzServer(f *testing.F) {
 		inBubble(t, server.Config{}, func(t *testing.T, n *memnet.Net, s *testServer) {
 			p := &play{t: t, n: n, s: s}
 			defer p.end()
-			p.room = roomOf(playKey)
+			p.room = signaltest.RoomOf(playKey)
 			p.register()
 			for len(script) >= 2 {
 				actor, k := script[0], min(int(script[1]), len(script)-2)
@@ -54,11 +55,11 @@ func FuzzServer(f *testing.F) {
 			if p.down {
 				return
 			}
-			reg := register(t, s.url, newKey(t), from(n, "198.51.100.1"))
-			guest := dial(t, s.url, reg.Info().Room, from(n, "198.51.100.2"))
-			host := accept(t, reg)
-			exchange(t, guest, host, []byte("still well"))
-			exchange(t, host, guest, []byte("so am I"))
+			reg := signaltest.Register(t, s.url, signaltest.NewKey(t), from(n, "198.51.100.1"))
+			guest := signaltest.Dial(t, s.url, reg.Info().Room, from(n, "198.51.100.2"))
+			host := signaltest.Accept(t, reg)
+			signaltest.Exchange(t, guest, host, []byte("still well"))
+			signaltest.Exchange(t, host, guest, []byte("so am I"))
 		})
 	})
 }

@@ -14,12 +14,13 @@ import (
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
 func newIdentity(t testing.TB, comment string) keys.Identity {
 	t.Helper()
-	signer, err := ssh.NewSignerFromKey(newKey(t))
+	signer, err := ssh.NewSignerFromKey(signaltest.NewKey(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,22 +61,22 @@ func as(ids ...keys.Identity) *signal.Options { return &signal.Options{Identitie
 func TestGate(t *testing.T) {
 	alice, mallory := newIdentity(t, "alice"), newIdentity(t, "mallory")
 	s := start(t, server.Config{Gate: newGateList(entry(alice)).gate(true)})
-	key := newKey(t)
-	if _, err := signal.Register(testContext(t), s.url, key, nil); !errors.Is(err, signal.ErrProofRequired) {
+	key := signaltest.NewKey(t)
+	if _, err := signal.Register(signaltest.Context(t), s.url, key, nil); !errors.Is(err, signal.ErrProofRequired) {
 		t.Errorf("a host without a key: %v", err)
 	}
-	if _, err := signal.Register(testContext(t), s.url, key, as(mallory)); !errors.Is(err, signal.ErrNotAllowed) || !strings.Contains(err.Error(), "none of your keys") {
+	if _, err := signal.Register(signaltest.Context(t), s.url, key, as(mallory)); !errors.Is(err, signal.ErrNotAllowed) || !strings.Contains(err.Error(), "none of your keys") {
 		t.Errorf("a strange host: %v", err)
 	}
-	reg := register(t, s.url, key, as(mallory, alice))
-	if _, _, err := signal.Dial(testContext(t), s.url, roomOf(key), nil); !errors.Is(err, signal.ErrProofRequired) {
+	reg := signaltest.Register(t, s.url, key, as(mallory, alice))
+	if _, _, err := signal.Dial(signaltest.Context(t), s.url, signaltest.RoomOf(key), nil); !errors.Is(err, signal.ErrProofRequired) {
 		t.Errorf("a guest without a key: %v", err)
 	}
-	if _, _, err := signal.Dial(testContext(t), s.url, roomOf(key), as(mallory)); !errors.Is(err, signal.ErrNotAllowed) {
+	if _, _, err := signal.Dial(signaltest.Context(t), s.url, signaltest.RoomOf(key), as(mallory)); !errors.Is(err, signal.ErrNotAllowed) {
 		t.Errorf("a strange guest: %v", err)
 	}
-	guest := dial(t, s.url, roomOf(key), as(alice))
-	exchange(t, guest, accept(t, reg), []byte("hello"))
+	guest := signaltest.Dial(t, s.url, signaltest.RoomOf(key), as(alice))
+	signaltest.Exchange(t, guest, signaltest.Accept(t, reg), []byte("hello"))
 	if n := s.Stats().Allowed; n != 2 {
 		t.Errorf("%d proofs accepted, want 2", n)
 	}
@@ -84,15 +85,15 @@ func TestGate(t *testing.T) {
 func TestGateOfHostsOnly(t *testing.T) {
 	alice := newIdentity(t, "alice")
 	s := start(t, server.Config{Gate: newGateList(entry(alice)).gate(false)})
-	guest, host := pair(t, s.url, register(t, s.url, newKey(t), as(alice)))
-	exchange(t, guest, host, []byte("nobody asked me"))
+	guest, host := signaltest.Pair(t, s.url, signaltest.Register(t, s.url, signaltest.NewKey(t), as(alice)))
+	signaltest.Exchange(t, guest, host, []byte("nobody asked me"))
 }
 
 // An empty list, and a gate without one, admit nobody.
 func TestGateFailsClosed(t *testing.T) {
 	for name, gate := range map[string]*server.Gate{"empty": newGateList().gate(false), "zero": {}} {
 		s := start(t, server.Config{Gate: gate})
-		if _, err := signal.Register(testContext(t), s.url, newKey(t), as(newIdentity(t, "alice"))); !errors.Is(err, signal.ErrNotAllowed) {
+		if _, err := signal.Register(signaltest.Context(t), s.url, signaltest.NewKey(t), as(newIdentity(t, "alice"))); !errors.Is(err, signal.ErrNotAllowed) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -133,7 +134,7 @@ func TestGateRefusesProofs(t *testing.T) {
 			return prove("evil.example", sign(alice, signal.ProveNamespace, signal.ProveInput("evil.example", n)))
 		}},
 		"no proof at all": {signal.CodeProtocol, func(n [32]byte) signal.Message {
-			return signed(newKey(t), name, n)
+			return signed(signaltest.NewKey(t), name, n)
 		}},
 	}
 	for what, tt := range tests {
@@ -153,7 +154,7 @@ func TestGateRefusesProofs(t *testing.T) {
 	}
 	t.Run("no offer", func(t *testing.T) {
 		r := dialRaw(t, s.url, signal.PathHost)
-		r.send(signed(newKey(t), name, r.challenge().Nonce))
+		r.send(signed(signaltest.NewKey(t), name, r.challenge().Nonce))
 		r.expectGoodbye(signal.CodeProtocol)
 	})
 	if st := s.Stats(); st.Allowed != 0 || st.Registrations != 0 {
@@ -165,15 +166,15 @@ func TestGateRevokes(t *testing.T) {
 	alice, bob := newIdentity(t, "alice"), newIdentity(t, "bob")
 	list := newGateList(entry(alice), entry(bob))
 	s := start(t, server.Config{Gate: list.gate(true)})
-	ofAlice, ofBob := register(t, s.url, newKey(t), as(alice)), register(t, s.url, newKey(t), as(bob))
+	ofAlice, ofBob := signaltest.Register(t, s.url, signaltest.NewKey(t), as(alice)), signaltest.Register(t, s.url, signaltest.NewKey(t), as(bob))
 	room := ofBob.Info().Room
-	guestAlice := dial(t, s.url, room, as(alice))
-	hostAlice := accept(t, ofBob)
-	guestBob := dial(t, s.url, room, as(bob))
-	hostBob := accept(t, ofBob)
+	guestAlice := signaltest.Dial(t, s.url, room, as(alice))
+	hostAlice := signaltest.Accept(t, ofBob)
+	guestBob := signaltest.Dial(t, s.url, room, as(bob))
+	hostBob := signaltest.Accept(t, ofBob)
 
 	list.set(entry(bob))
-	if _, err := ofAlice.Accept(testContext(t)); !errors.Is(err, signal.ErrNotAllowed) {
+	if _, err := ofAlice.Accept(signaltest.Context(t)); !errors.Is(err, signal.ErrNotAllowed) {
 		t.Errorf("the host whose key was removed was told %v", err)
 	}
 	_ = guestAlice.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -184,21 +185,21 @@ func TestGateRevokes(t *testing.T) {
 	if _, err := hostAlice.Read(make([]byte, 1)); !isPipeError(err, signal.ReasonRevoked) {
 		t.Errorf("and its host %v", err)
 	}
-	exchange(t, guestBob, hostBob, []byte("we go on"))
-	if _, err := signal.Register(testContext(t), s.url, newKey(t), as(alice)); !errors.Is(err, signal.ErrNotAllowed) {
+	signaltest.Exchange(t, guestBob, hostBob, []byte("we go on"))
+	if _, err := signal.Register(signaltest.Context(t), s.url, signaltest.NewKey(t), as(alice)); !errors.Is(err, signal.ErrNotAllowed) {
 		t.Errorf("she comes again: %v", err)
 	}
 	list.set(entry(bob), entry(alice))
-	register(t, s.url, newKey(t), as(alice))
+	signaltest.Register(t, s.url, signaltest.NewKey(t), as(alice))
 }
 
 // A certificate counts until it expires, and not a minute longer.
 func TestGateCertificateExpires(t *testing.T) {
-	ca, err := ssh.NewSignerFromKey(newKey(t))
+	ca, err := ssh.NewSignerFromKey(signaltest.NewKey(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := ssh.NewSignerFromKey(newKey(t))
+	signer, err := ssh.NewSignerFromKey(signaltest.NewKey(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +227,7 @@ func TestGateCertificateExpires(t *testing.T) {
 		}
 		opts := from(n, "192.0.2.9")
 		opts.Identities = []keys.Identity{id}
-		reg := register(t, s.url, newKey(t), opts)
+		reg := signaltest.Register(t, s.url, signaltest.NewKey(t), opts)
 		if _, err := reg.Accept(t.Context()); !errors.Is(err, signal.ErrNotAllowed) {
 			t.Errorf("the host was told %v", err)
 		}
@@ -245,18 +246,18 @@ func TestGateLimitsKeys(t *testing.T) {
 		Limits: server.Limits{KeyConnections: 2, KeyRate: server.Rate{PerSecond: 1e-6, Burst: 3}},
 	})
 	holds := func(n int64) { waitFor(t, func() bool { return s.Stats().Connections == n }) }
-	first := register(t, s.url, newKey(t), as(alice))
-	register(t, s.url, newKey(t), as(alice))
+	first := signaltest.Register(t, s.url, signaltest.NewKey(t), as(alice))
+	signaltest.Register(t, s.url, signaltest.NewKey(t), as(alice))
 	var bye *signal.GoodbyeError
-	if _, err := signal.Register(testContext(t), s.url, newKey(t), as(alice)); !errors.As(err, &bye) || bye.Code != signal.CodeRateLimited {
+	if _, err := signal.Register(signaltest.Context(t), s.url, signaltest.NewKey(t), as(alice)); !errors.As(err, &bye) || bye.Code != signal.CodeRateLimited {
 		t.Errorf("a third room of two: %v", err)
 	}
-	_ = register(t, s.url, newKey(t), as(bob)).Close()
+	_ = signaltest.Register(t, s.url, signaltest.NewKey(t), as(bob)).Close()
 	_ = first.Close()
 	holds(1)
-	_ = register(t, s.url, newKey(t), as(alice)).Close()
+	_ = signaltest.Register(t, s.url, signaltest.NewKey(t), as(alice)).Close()
 	holds(1)
-	if _, err := signal.Register(testContext(t), s.url, newKey(t), as(alice)); !errors.As(err, &bye) || bye.Code != signal.CodeRateLimited || bye.Retry <= 0 {
+	if _, err := signal.Register(signaltest.Context(t), s.url, signaltest.NewKey(t), as(alice)); !errors.As(err, &bye) || bye.Code != signal.CodeRateLimited || bye.Retry <= 0 {
 		t.Errorf("a fourth time of three: %v", err)
 	}
 }
@@ -280,14 +281,14 @@ func TestGateWaitsForPeople(t *testing.T) {
 	inBubble(t, server.Config{Gate: gate}, func(t *testing.T, n *memnet.Net, s *testServer) {
 		opts := from(n, "192.0.2.9")
 		opts.Identities = []keys.Identity{slowIdentity{alice, 50 * time.Second}}
-		reg, err := signal.Register(t.Context(), s.url, newKey(t), opts)
+		reg, err := signal.Register(t.Context(), s.url, signaltest.NewKey(t), opts)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = reg.Close()
 
 		opts.Identities = []keys.Identity{slowIdentity{alice, 5 * time.Minute}}
-		if _, err := signal.Register(t.Context(), s.url, newKey(t), opts); !errors.Is(err, signal.ErrTimeout) && !errors.Is(err, signal.ErrUnreachable) {
+		if _, err := signal.Register(t.Context(), s.url, signaltest.NewKey(t), opts); !errors.Is(err, signal.ErrTimeout) && !errors.Is(err, signal.ErrUnreachable) {
 			t.Errorf("after five minutes: %v", err)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -26,7 +27,7 @@ type raw struct {
 
 func dialRaw(t testing.TB, url, path string) *raw {
 	t.Helper()
-	ws, _, err := websocket.Dial(testContext(t), url+path, &websocket.DialOptions{
+	ws, _, err := websocket.Dial(signaltest.Context(t), url+path, &websocket.DialOptions{
 		Subprotocols: []string{signal.Subprotocol},
 		HTTPClient:   &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 	})
@@ -41,14 +42,14 @@ func (r *raw) send(m signal.Message) { r.sendBytes(m.Append(nil)) }
 
 func (r *raw) sendBytes(b []byte) {
 	r.t.Helper()
-	if err := r.ws.Write(testContext(r.t), websocket.MessageBinary, b); err != nil {
+	if err := r.ws.Write(signaltest.Context(r.t), websocket.MessageBinary, b); err != nil {
 		r.t.Fatalf("send: %v", err)
 	}
 }
 
 func (r *raw) receive() signal.Message {
 	r.t.Helper()
-	_, b, err := r.ws.Read(testContext(r.t))
+	_, b, err := r.ws.Read(signaltest.Context(r.t))
 	if err != nil {
 		r.t.Fatalf("receive: %v", err)
 	}
@@ -80,7 +81,7 @@ func (r *raw) expectGoodbye(code signal.Code) {
 			break
 		}
 	}
-	if _, _, err := r.ws.Read(testContext(r.t)); err == nil {
+	if _, _, err := r.ws.Read(signaltest.Context(r.t)); err == nil {
 		r.t.Error("the server goes on after its goodbye")
 	}
 }
@@ -97,7 +98,7 @@ func registerRaw(t testing.TB, url string, key ed25519.PrivateKey) *raw {
 	t.Helper()
 	r := dialRaw(t, url, signal.PathHost)
 	r.send(signed(key, serverName(url), r.challenge().Nonce))
-	if m, ok := r.receive().(*signal.ReadyMsg); !ok || m.Room != roomOf(key) {
+	if m, ok := r.receive().(*signal.ReadyMsg); !ok || m.Room != signaltest.RoomOf(key) {
 		t.Fatalf("not registered: %#v", m)
 	}
 	return r
@@ -105,7 +106,7 @@ func registerRaw(t testing.TB, url string, key ed25519.PrivateKey) *raw {
 
 func TestRegistrationIsProven(t *testing.T) {
 	s := start(t, server.Config{})
-	key := newKey(t)
+	key := signaltest.NewKey(t)
 	for name, c := range map[string]struct {
 		code signal.Code
 		msg  func(nonce [32]byte) *signal.RegisterMsg
@@ -119,7 +120,7 @@ func TestRegistrationIsProven(t *testing.T) {
 			return &signal.RegisterMsg{Key: [32]byte(key.Public().(ed25519.PublicKey)), Name: serverName(s.url)}
 		}},
 		"another's key": {signal.CodeBadSignature, func(nonce [32]byte) *signal.RegisterMsg {
-			m := signed(newKey(t), serverName(s.url), nonce)
+			m := signed(signaltest.NewKey(t), serverName(s.url), nonce)
 			m.Key = [32]byte(key.Public().(ed25519.PublicKey))
 			return m
 		}},
@@ -157,7 +158,7 @@ func TestRegistrationIsProven(t *testing.T) {
 func TestRegistrationCannotBeRelayed(t *testing.T) {
 	s := start(t, server.Config{Names: []string{"signal.example.org", "other.example.org:8443"}})
 	r := dialRaw(t, s.url, signal.PathHost)
-	r.send(signed(newKey(t), serverName(s.url), r.challenge().Nonce))
+	r.send(signed(signaltest.NewKey(t), serverName(s.url), r.challenge().Nonce))
 	r.expectGoodbye(signal.CodeWrongServer)
 
 	for name, ok := range map[string]bool{
@@ -169,7 +170,7 @@ func TestRegistrationCannotBeRelayed(t *testing.T) {
 		"signal.example.org.evil": false,
 	} {
 		r := dialRaw(t, s.url, signal.PathHost)
-		r.send(signed(newKey(t), name, r.challenge().Nonce))
+		r.send(signed(signaltest.NewKey(t), name, r.challenge().Nonce))
 		_, ready := r.receive().(*signal.ReadyMsg)
 		if ready != ok {
 			t.Errorf("registered as %s: %v, want %v", name, ready, ok)
@@ -189,7 +190,7 @@ func TestDisorderBeforeRegistration(t *testing.T) {
 		"goodbye":    (&signal.GoodbyeMsg{Code: 1}).Append(nil),
 		"empty":      {},
 		"unknown":    {0x7f, 1, 2, 3},
-		"too long":   append(signed(newKey(t), serverName(s.url), nonce).Append(nil), make([]byte, 400)...),
+		"too long":   append(signed(signaltest.NewKey(t), serverName(s.url), nonce).Append(nil), make([]byte, 400)...),
 		"far beyond": make([]byte, 100_000),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +203,7 @@ func TestDisorderBeforeRegistration(t *testing.T) {
 	t.Run("text", func(t *testing.T) {
 		r := dialRaw(t, s.url, signal.PathHost)
 		r.challenge()
-		if err := r.ws.Write(testContext(t), websocket.MessageText, []byte("hello")); err != nil {
+		if err := r.ws.Write(signaltest.Context(t), websocket.MessageText, []byte("hello")); err != nil {
 			t.Fatal(err)
 		}
 		r.expectGoodbye(signal.CodeProtocol)
@@ -212,14 +213,14 @@ func TestDisorderBeforeRegistration(t *testing.T) {
 func TestDisorderOfHosts(t *testing.T) {
 	s := start(t, server.Config{})
 	for name, b := range map[string][]byte{
-		"register again": signed(newKey(t), "x", [32]byte{}).Append(nil),
+		"register again": signed(signaltest.NewKey(t), "x", [32]byte{}).Append(nil),
 		"open":           (&signal.OpenMsg{Pipe: 1}).Append(nil),
 		"empty data":     {0x10, 0, 0, 0, 1},
 		"oversized":      append([]byte{0x10, 0, 0, 0, 1}, make([]byte, signal.MaxPayload+1)...),
 		"far beyond":     append([]byte{0x10, 0, 0, 0, 1}, make([]byte, 200_000)...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := registerRaw(t, s.url, newKey(t))
+			r := registerRaw(t, s.url, signaltest.NewKey(t))
 			r.sendBytes(b)
 			r.expectGoodbye(signal.CodeProtocol)
 		})
@@ -228,12 +229,12 @@ func TestDisorderOfHosts(t *testing.T) {
 
 func TestDisorderOfGuests(t *testing.T) {
 	s := start(t, server.Config{})
-	reg := register(t, s.url, newKey(t), nil)
+	reg := signaltest.Register(t, s.url, signaltest.NewKey(t), nil)
 	for name, b := range map[string][]byte{
 		"another's pipe": (&signal.DataMsg{Pipe: 1, Payload: []byte("x")}).Append(nil),
 		"close another":  (&signal.CloseMsg{Pipe: 1}).Append(nil),
 		"open":           (&signal.OpenMsg{Pipe: 1}).Append(nil),
-		"register":       signed(newKey(t), serverName(s.url), [32]byte{}).Append(nil),
+		"register":       signed(signaltest.NewKey(t), serverName(s.url), [32]byte{}).Append(nil),
 		"garbage":        {0xff, 0xff},
 		"oversized":      append([]byte{0x10, 0, 0, 0, 0}, make([]byte, signal.MaxPayload+1)...),
 	} {
@@ -242,7 +243,7 @@ func TestDisorderOfGuests(t *testing.T) {
 			if _, ok := r.receive().(*signal.ReadyMsg); !ok {
 				t.Fatal("not ready")
 			}
-			host := accept(t, reg)
+			host := signaltest.Accept(t, reg)
 			r.sendBytes(b)
 			if m, ok := r.receive().(*signal.CloseMsg); !ok || m.Reason != signal.ReasonMalformed {
 				t.Errorf("the guest was told %#v", m)
@@ -254,18 +255,18 @@ func TestDisorderOfGuests(t *testing.T) {
 		})
 	}
 	// The room and its host are none the worse for it.
-	g, h := pair(t, s.url, reg)
-	exchange(t, g, h, []byte("hello"))
+	g, h := signaltest.Pair(t, s.url, reg)
+	signaltest.Exchange(t, g, h, []byte("hello"))
 }
 
 // A guest that never reads loses its pipe; the host and its other guests do
 // not notice.
 func TestGuestThatNeverReads(t *testing.T) {
 	s := start(t, server.Config{Limits: server.Limits{PipeBytes: 64 << 20, PipeQueue: 64 << 10}})
-	reg := register(t, s.url, newKey(t), nil)
+	reg := signaltest.Register(t, s.url, signaltest.NewKey(t), nil)
 	stuck := dialRaw(t, s.url, signal.PathJoin+reg.Info().Room.String())
-	toStuck := accept(t, reg)
-	guest, toGuest := pair(t, s.url, reg)
+	toStuck := signaltest.Accept(t, reg)
+	guest, toGuest := signaltest.Pair(t, s.url, reg)
 
 	flood := make(chan error, 1)
 	go func() {
@@ -277,13 +278,13 @@ func TestGuestThatNeverReads(t *testing.T) {
 			}
 		}
 	}()
-	exchange(t, guest, toGuest, randomBytes(10_000))
-	exchange(t, toGuest, guest, randomBytes(10_000))
+	signaltest.Exchange(t, guest, toGuest, signaltest.RandomBytes(10_000))
+	signaltest.Exchange(t, toGuest, guest, signaltest.RandomBytes(10_000))
 	var perr *signal.PipeError
 	if err := <-flood; !errors.As(err, &perr) || perr.Reason != signal.ReasonOverflow {
 		t.Errorf("the flood ended with %v", err)
 	}
-	exchange(t, toGuest, guest, randomBytes(10_000))
+	signaltest.Exchange(t, toGuest, guest, signaltest.RandomBytes(10_000))
 	_ = stuck.ws.CloseNow()
 }
 
@@ -291,24 +292,24 @@ func TestGuestThatNeverReads(t *testing.T) {
 // guests learn it.
 func TestHostThatNeverReads(t *testing.T) {
 	s := start(t, server.Config{Limits: server.Limits{PipeBytes: 1 << 30, Message: 200 * time.Millisecond}})
-	key := newKey(t)
+	key := signaltest.NewKey(t)
 	registerRaw(t, s.url, key)
-	flooder := dial(t, s.url, roomOf(key), nil)
+	flooder := signaltest.Dial(t, s.url, signaltest.RoomOf(key), nil)
 
-	other := register(t, s.url, newKey(t), nil)
-	guest, host := pair(t, s.url, other)
+	other := signaltest.Register(t, s.url, signaltest.NewKey(t), nil)
+	guest, host := signaltest.Pair(t, s.url, other)
 
 	b := make([]byte, 32<<10)
 	var err error
 	for err == nil {
-		exchange(t, guest, host, b[:100])
+		signaltest.Exchange(t, guest, host, b[:100])
 		_, err = flooder.Write(b)
 	}
 	if !isPipeError(err, signal.ReasonLost) {
 		t.Errorf("the guest of the stuck host was told %v", err)
 	}
 	waitFor(t, func() bool { return s.Stats().Rooms == 1 })
-	exchange(t, host, guest, randomBytes(10_000))
+	signaltest.Exchange(t, host, guest, signaltest.RandomBytes(10_000))
 }
 
 func isPipeError(err error, reason signal.Reason) bool {
@@ -318,12 +319,12 @@ func isPipeError(err error, reason signal.Reason) bool {
 
 func TestQuota(t *testing.T) {
 	s := start(t, server.Config{Limits: server.Limits{PipeBytes: 50_000}})
-	reg := register(t, s.url, newKey(t), nil)
+	reg := signaltest.Register(t, s.url, signaltest.NewKey(t), nil)
 
 	// Our own clients stop by themselves.
-	guest, host := pair(t, s.url, reg)
-	exchange(t, guest, host, randomBytes(50_000))
-	exchange(t, host, guest, randomBytes(50_000)) // directions count separately
+	guest, host := signaltest.Pair(t, s.url, reg)
+	signaltest.Exchange(t, guest, host, signaltest.RandomBytes(50_000))
+	signaltest.Exchange(t, host, guest, signaltest.RandomBytes(50_000)) // directions count separately
 	for _, c := range []net.Conn{guest, host} {
 		if _, err := c.Write([]byte("x")); !isPipeError(err, signal.ReasonQuota) {
 			t.Errorf("one byte too many: %v", err)
@@ -334,7 +335,7 @@ func TestQuota(t *testing.T) {
 	t.Run("guest", func(t *testing.T) {
 		guest := dialRaw(t, s.url, signal.PathJoin+reg.Info().Room.String())
 		guest.receive()
-		host := accept(t, reg)
+		host := signaltest.Accept(t, reg)
 		for range 4 {
 			guest.send(&signal.DataMsg{Payload: tooMuch})
 		}
@@ -346,9 +347,9 @@ func TestQuota(t *testing.T) {
 		}
 	})
 	t.Run("host", func(t *testing.T) {
-		key := newKey(t)
+		key := signaltest.NewKey(t)
 		host := registerRaw(t, s.url, key)
-		guest := dial(t, s.url, roomOf(key), nil)
+		guest := signaltest.Dial(t, s.url, signaltest.RoomOf(key), nil)
 		open := host.receive().(*signal.OpenMsg)
 		for range 4 {
 			host.send(&signal.DataMsg{Pipe: open.Pipe, Payload: tooMuch})
@@ -366,17 +367,17 @@ func TestQuota(t *testing.T) {
 func TestStrayFlood(t *testing.T) {
 	s := start(t, server.Config{})
 	t.Run("data for no pipe", func(t *testing.T) {
-		r := registerRaw(t, s.url, newKey(t))
+		r := registerRaw(t, s.url, signaltest.NewKey(t))
 		b := (&signal.DataMsg{Pipe: 77, Payload: make([]byte, signal.MaxPayload)}).Append(nil)
 		for range 1000 {
-			if r.ws.Write(testContext(t), websocket.MessageBinary, b) != nil {
+			if r.ws.Write(signaltest.Context(t), websocket.MessageBinary, b) != nil {
 				break
 			}
 		}
 		r.expectGoodbye(signal.CodeRateLimited)
 	})
 	t.Run("pings", func(t *testing.T) {
-		r := registerRaw(t, s.url, newKey(t))
+		r := registerRaw(t, s.url, signaltest.NewKey(t))
 		ctx := r.ws.CloseRead(context.Background())
 		for i := 0; ctx.Err() == nil; i++ {
 			if i > 20_000 {
@@ -394,10 +395,10 @@ func TestJoinerFlood(t *testing.T) {
 		AddressRate: server.Rate{PerSecond: 1e6, Burst: 1e6},
 		RoomRate:    server.Rate{PerSecond: 5, Burst: 60},
 	}})
-	besieged := register(t, s.url, newKey(t), nil)
-	other := register(t, s.url, newKey(t), nil)
+	besieged := signaltest.Register(t, s.url, signaltest.NewKey(t), nil)
+	other := signaltest.Register(t, s.url, signaltest.NewKey(t), nil)
 
-	ctx, cancel := context.WithCancel(testContext(t))
+	ctx, cancel := context.WithCancel(signaltest.Context(t))
 	defer cancel()
 	refused := make(chan error, 4)
 	for range cap(refused) {
@@ -415,8 +416,8 @@ func TestJoinerFlood(t *testing.T) {
 		}()
 	}
 	for range 50 {
-		guest, host := pair(t, s.url, other)
-		exchange(t, guest, host, randomBytes(1000))
+		guest, host := signaltest.Pair(t, s.url, other)
+		signaltest.Exchange(t, guest, host, signaltest.RandomBytes(1000))
 		_ = guest.Close()
 	}
 	waitFor(t, func() bool { return s.Stats().Refused[signal.CodeRateLimited] > 100 })
@@ -431,9 +432,9 @@ func TestJoinerFlood(t *testing.T) {
 // Whatever a guest sends arrives at the host as it is, however it is cut.
 func TestTinyMessages(t *testing.T) {
 	s := start(t, server.Config{})
-	reg := register(t, s.url, newKey(t), nil)
-	guest, host := pair(t, s.url, reg)
-	want := randomBytes(3000)
+	reg := signaltest.Register(t, s.url, signaltest.NewKey(t), nil)
+	guest, host := signaltest.Pair(t, s.url, reg)
+	want := signaltest.RandomBytes(3000)
 	for _, c := range [][2]net.Conn{{guest, host}, {host, guest}} {
 		go func() {
 			for i := range want {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -34,16 +35,16 @@ func from(n *memnet.Net, ip string) *signal.Options {
 func TestIdleGuest(t *testing.T) {
 	limits := server.Limits{GuestLifetime: time.Hour}
 	inBubble(t, server.Config{Limits: limits}, func(t *testing.T, n *memnet.Net, s *testServer) {
-		reg := register(t, s.url, newKey(t), from(n, "192.0.2.9"))
-		guest := dial(t, s.url, reg.Info().Room, from(n, "192.0.2.10"))
-		host := accept(t, reg)
+		reg := signaltest.Register(t, s.url, signaltest.NewKey(t), from(n, "192.0.2.9"))
+		guest := signaltest.Dial(t, s.url, reg.Info().Room, from(n, "192.0.2.10"))
+		host := signaltest.Accept(t, reg)
 
 		// A byte in either direction counts.
 		for range 3 {
 			time.Sleep(100 * time.Second)
-			exchange(t, guest, host, []byte("x"))
+			signaltest.Exchange(t, guest, host, []byte("x"))
 			time.Sleep(100 * time.Second)
-			exchange(t, host, guest, []byte("x"))
+			signaltest.Exchange(t, host, guest, []byte("x"))
 		}
 		// Only half of the silence that is allowed has passed, twice.
 		start := time.Now()
@@ -63,10 +64,10 @@ func TestIdleGuest(t *testing.T) {
 
 func TestLifetimeOfAPipe(t *testing.T) {
 	inBubble(t, server.Config{}, func(t *testing.T, n *memnet.Net, s *testServer) {
-		reg := register(t, s.url, newKey(t), from(n, "192.0.2.9"))
+		reg := signaltest.Register(t, s.url, signaltest.NewKey(t), from(n, "192.0.2.9"))
 		start := time.Now()
-		guest := dial(t, s.url, reg.Info().Room, from(n, "192.0.2.10"))
-		host := accept(t, reg)
+		guest := signaltest.Dial(t, s.url, reg.Info().Room, from(n, "192.0.2.10"))
+		host := signaltest.Accept(t, reg)
 		go func() {
 			for {
 				time.Sleep(30 * time.Second)
@@ -89,7 +90,7 @@ func TestLifetimeOfAPipe(t *testing.T) {
 func TestIdleHost(t *testing.T) {
 	inBubble(t, server.Config{}, func(t *testing.T, n *memnet.Net, s *testServer) {
 		opts := from(n, "192.0.2.9")
-		reg := register(t, s.url, newKey(t), opts)
+		reg := signaltest.Register(t, s.url, signaltest.NewKey(t), opts)
 		time.Sleep(24 * time.Hour)
 		if st := s.Stats(); st.Rooms != 1 {
 			t.Fatal("a host that pings was forgotten")
@@ -171,7 +172,7 @@ func TestAddressLimits(t *testing.T) {
 	limits := server.Limits{AddressConnections: 3, AddressRate: server.Rate{PerSecond: 1, Burst: 10}}
 	inBubble(t, server.Config{Limits: limits}, func(t *testing.T, n *memnet.Net, s *testServer) {
 		try := func(ip string) error {
-			reg, err := signal.Register(t.Context(), s.url, newKey(t), from(n, ip))
+			reg, err := signal.Register(t.Context(), s.url, signaltest.NewKey(t), from(n, ip))
 			if err == nil {
 				t.Cleanup(func() { _ = reg.Close() })
 			}
@@ -231,15 +232,15 @@ func TestAddressRate(t *testing.T) {
 
 func TestServerIsFull(t *testing.T) {
 	inBubble(t, server.Config{Limits: server.Limits{Connections: 4, Rooms: 2}}, func(t *testing.T, n *memnet.Net, s *testServer) {
-		key := newKey(t)
-		register(t, s.url, newKey(t), from(n, "192.0.2.9"))
-		reg := register(t, s.url, key, from(n, "192.0.2.9"))
-		if _, err := signal.Register(t.Context(), s.url, newKey(t), from(n, "192.0.2.10")); !errors.Is(err, signal.ErrServerFull) {
+		key := signaltest.NewKey(t)
+		signaltest.Register(t, s.url, signaltest.NewKey(t), from(n, "192.0.2.9"))
+		reg := signaltest.Register(t, s.url, key, from(n, "192.0.2.9"))
+		if _, err := signal.Register(t.Context(), s.url, signaltest.NewKey(t), from(n, "192.0.2.10")); !errors.Is(err, signal.ErrServerFull) {
 			t.Errorf("third room of two: %v", err)
 		}
 		synctest.Wait()
-		dial(t, s.url, reg.Info().Room, from(n, "192.0.2.10"))
-		dial(t, s.url, reg.Info().Room, from(n, "192.0.2.10"))
+		signaltest.Dial(t, s.url, reg.Info().Room, from(n, "192.0.2.10"))
+		signaltest.Dial(t, s.url, reg.Info().Room, from(n, "192.0.2.10"))
 		if _, _, err := signal.Dial(t.Context(), s.url, reg.Info().Room, from(n, "192.0.2.11")); !errors.Is(err, signal.ErrServerFull) {
 			t.Errorf("fifth connection of four: %v", err)
 		}
@@ -267,7 +268,7 @@ func TestSuperseded(t *testing.T) {
 	inBubble(t, server.Config{}, func(t *testing.T, n *memnet.Net, s *testServer) {
 		ctx, cancel := context.WithCancel(t.Context())
 		states := make(chan signal.State, 100)
-		l, err := signal.NewListener(newKey(t), []string{s.url, "ws://alias.example:80"}, &signal.Options{
+		l, err := signal.NewListener(signaltest.NewKey(t), []string{s.url, "ws://alias.example:80"}, &signal.Options{
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 				return n.DialFrom("192.0.2.9")(ctx, network, memAddr)
 			},

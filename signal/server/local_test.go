@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -100,17 +101,17 @@ func TestEmbedded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := newKey(t)
-	s := startOn(t, server.Config{AllowHost: func(r signal.Room) bool { return r == roomOf(key) }}, l, server.SelfURL(l))
-	reg := register(t, s.url, key, nil)
+	key := signaltest.NewKey(t)
+	s := startOn(t, server.Config{AllowHost: func(r signal.Room) bool { return r == signaltest.RoomOf(key) }}, l, server.SelfURL(l))
+	reg := signaltest.Register(t, s.url, key, nil)
 	urls := server.LocalURLs(l)
 	if len(urls) == 0 || len(urls) > 4 {
 		t.Fatalf("URLs %q", urls)
 	}
-	guest, _, err := signal.DialAny(testContext(t), urls, reg.Info().Room, nil)
+	guest, _, err := signal.DialAny(signaltest.Context(t), urls, reg.Info().Room, nil)
 	if err != nil {
 		t.Fatalf("no way to %q: %v", urls, err)
 	}
-	exchange(t, guest, accept(t, reg), []byte("hello"))
+	signaltest.Exchange(t, guest, signaltest.Accept(t, reg), []byte("hello"))
 	_ = guest.Close()
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -51,7 +52,7 @@ func TestForwardedFor(t *testing.T) {
 			config := server.Config{Proxies: proxies, Limits: server.Limits{AddressRate: server.Rate{PerSecond: 1e-6, Burst: 1}}}
 			inBubble(t, config, func(t *testing.T, n *memnet.Net, _ *testServer) {
 				get := func(from string, header ...string) int {
-					req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://192.0.2.1"+signal.PathJoin+roomOf(newKey(t)).String(), nil)
+					req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://192.0.2.1"+signal.PathJoin+signaltest.RoomOf(signaltest.NewKey(t)).String(), nil)
 					req.Header["X-Forwarded-For"] = header
 					tr := &http.Transport{DialContext: n.DialFrom(from), DisableKeepAlives: true}
 					resp, err := tr.RoundTrip(req)

@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -44,7 +45,7 @@ func TestLogShortensAddresses(t *testing.T) {
 		_ = plain.Close()
 
 		var tcp net.Conn
-		ws, _, err := websocket.Dial(testContext(t), s.url+signal.PathHost, &websocket.DialOptions{
+		ws, _, err := websocket.Dial(signaltest.Context(t), s.url+signal.PathHost, &websocket.DialOptions{
 			Subprotocols: []string{signal.Subprotocol},
 			HTTPClient: &http.Client{Transport: &http.Transport{
 				TLSClientConfig: testTLS().client,

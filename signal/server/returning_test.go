@@ -9,6 +9,7 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -38,20 +39,20 @@ func TestReturningHosts(t *testing.T) {
 				t.Errorf("%s after %v: %v; want %s after %v: %v", o.name, o.at, o.err, want, at, err)
 			}
 		}
-		key := newKey(t)
-		knock(t.Context(), "of one who comes", roomOf(key))
-		knock(t.Context(), "of nobody", roomOf(newKey(t)))
+		key := signaltest.NewKey(t)
+		knock(t.Context(), "of one who comes", signaltest.RoomOf(key))
+		knock(t.Context(), "of nobody", signaltest.RoomOf(signaltest.NewKey(t)))
 		impatient, leave := context.WithTimeout(t.Context(), time.Second)
 		defer leave()
-		knock(impatient, "impatient", roomOf(key))
+		knock(impatient, "impatient", signaltest.RoomOf(key))
 
 		expect("impatient", time.Second, context.DeadlineExceeded)
 		time.Sleep(time.Second)
-		reg := register(t, s.url, key, from(n, "192.0.2.9"))
+		reg := signaltest.Register(t, s.url, key, from(n, "192.0.2.9"))
 		expect("of one who comes", 2*time.Second, nil)
-		_ = accept(t, reg).Close()
+		_ = signaltest.Accept(t, reg).Close()
 		expect("of nobody", 5*time.Second, signal.ErrNoRoom)
-		knock(t.Context(), "of nobody, later", roomOf(newKey(t)))
+		knock(t.Context(), "of nobody, later", signaltest.RoomOf(signaltest.NewKey(t)))
 		expect("of nobody, later", 5*time.Second, signal.ErrNoRoom)
 	})
 }
@@ -62,7 +63,7 @@ func TestReturningHostsAndShutdown(t *testing.T) {
 		start := time.Now()
 		told := make(chan error, 1)
 		go func() {
-			_, _, err := signal.Dial(t.Context(), s.url, roomOf(newKey(t)), from(n, "192.0.2.10"))
+			_, _, err := signal.Dial(t.Context(), s.url, signaltest.RoomOf(signaltest.NewKey(t)), from(n, "192.0.2.10"))
 			told <- err
 		}()
 		synctest.Wait()

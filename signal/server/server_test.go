@@ -3,8 +3,6 @@ package server_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"io"
 	"net"
@@ -16,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -57,108 +56,23 @@ func startOn(t testing.TB, config server.Config, l net.Listener, url string) *te
 	return &testServer{Server: s, url: url, stop: stop}
 }
 
-func newKey(t testing.TB) ed25519.PrivateKey {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func roomOf(key ed25519.PrivateKey) signal.Room {
-	return signal.RoomOf(signal.Pin(key.Public().(ed25519.PublicKey)))
-}
-
-// testContext ends in time for a report of who hangs.
-func testContext(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func register(t testing.TB, url string, key ed25519.PrivateKey, opts *signal.Options) *signal.Registration {
-	t.Helper()
-	reg, err := signal.Register(testContext(t), url, key, opts)
-	if err != nil {
-		t.Fatalf("register: %v", err)
-	}
-	t.Cleanup(func() { _ = reg.Close() })
-	return reg
-}
-
-func dial(t testing.TB, url string, room signal.Room, opts *signal.Options) net.Conn {
-	t.Helper()
-	c, _, err := signal.Dial(testContext(t), url, room, opts)
-	if err != nil {
-		t.Fatalf("dial: %v", err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
-func accept(t testing.TB, reg *signal.Registration) net.Conn {
-	t.Helper()
-	c, err := reg.Accept(testContext(t))
-	if err != nil {
-		t.Fatalf("accept: %v", err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
-// pair is a guest's pipe and the host's end of it.
-func pair(t testing.TB, url string, reg *signal.Registration) (guest, host net.Conn) {
-	t.Helper()
-	guest = dial(t, url, reg.Info().Room, nil)
-	return guest, accept(t, reg)
-}
-
-// exchange sends b from one end to the other.
-func exchange(t testing.TB, from, to net.Conn, b []byte) {
-	t.Helper()
-	sent := make(chan error, 1)
-	go func() {
-		_, err := from.Write(b)
-		sent <- err
-	}()
-	got := make([]byte, len(b))
-	_ = to.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if _, err := io.ReadFull(to, got); err != nil {
-		t.Fatalf("read: %v", err)
-	}
-	if err := <-sent; err != nil {
-		t.Fatalf("write: %v", err)
-	}
-	if !bytes.Equal(got, b) {
-		t.Fatalf("%d bytes arrived, but others than were sent", len(b))
-	}
-}
-
-func randomBytes(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b)
-	return b
-}
-
 func TestPipe(t *testing.T) {
 	s := start(t, server.Config{STUN: server.STUN{Ports: []uint16{3478, 3479}}})
-	key := newKey(t)
-	reg := register(t, s.url, key, nil)
+	key := signaltest.NewKey(t)
+	reg := signaltest.Register(t, s.url, key, nil)
 
 	info := reg.Info()
-	if info.Room != roomOf(key) || info.Server != s.url || info.PipeBytes != 256<<10 || info.Guests != 128 {
+	if info.Room != signaltest.RoomOf(key) || info.Server != s.url || info.PipeBytes != 256<<10 || info.Guests != 128 {
 		t.Errorf("info %+v", info)
 	}
 	if len(info.STUN) != 2 || info.STUN[0] != "127.0.0.1:3478" || info.STUN[1] != "127.0.0.1:3479" {
 		t.Errorf("STUN %q", info.STUN)
 	}
 
-	guest, host := pair(t, s.url, reg)
+	guest, host := signaltest.Pair(t, s.url, reg)
 	for _, n := range []int{1, 1000, signal.MaxPayload, signal.MaxPayload + 1, 60_000} {
-		exchange(t, guest, host, randomBytes(n))
-		exchange(t, host, guest, randomBytes(n))
+		signaltest.Exchange(t, guest, host, signaltest.RandomBytes(n))
+		signaltest.Exchange(t, host, guest, signaltest.RandomBytes(n))
 	}
 	if a, ok := host.RemoteAddr().(signal.Addr); !ok || a.Pipe != 1 || a.Source == 0 {
 		t.Errorf("the guest's address is %#v", host.RemoteAddr())
@@ -180,7 +94,7 @@ func TestPipe(t *testing.T) {
 			t.Errorf("write to a closed pipe: %v", err)
 		}
 	}
-	guest, host = pair(t, s.url, reg)
+	guest, host = signaltest.Pair(t, s.url, reg)
 	_, _ = host.Write([]byte("last words"))
 	_ = host.Close()
 	if got, err := io.ReadAll(guest); err != nil || string(got) != "last words" {
@@ -193,18 +107,18 @@ func TestPipe(t *testing.T) {
 
 func TestManyGuests(t *testing.T) {
 	s := start(t, server.Config{})
-	reg := register(t, s.url, newKey(t), nil)
+	reg := signaltest.Register(t, s.url, signaltest.NewKey(t), nil)
 	const guests = 40
 	var wg sync.WaitGroup
 	for range guests {
 		wg.Go(func() {
-			c, _, err := signal.Dial(testContext(t), s.url, reg.Info().Room, nil)
+			c, _, err := signal.Dial(signaltest.Context(t), s.url, reg.Info().Room, nil)
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			defer func() { _ = c.Close() }()
-			b := randomBytes(20_000)
+			b := signaltest.RandomBytes(20_000)
 			go func() { _, _ = c.Write(b) }()
 			got := make([]byte, len(b))
 			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, b) {
@@ -212,7 +126,7 @@ func TestManyGuests(t *testing.T) {
 			}
 		})
 		wg.Go(func() {
-			c, err := reg.Accept(testContext(t))
+			c, err := reg.Accept(signaltest.Context(t))
 			if err != nil {
 				t.Error(err)
 				return
@@ -227,24 +141,24 @@ func TestManyGuests(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	limits := server.Limits{Guests: 2}
 	s := start(t, server.Config{Limits: limits, AllowHost: func(r signal.Room) bool { return r[0] != 0 || r[1] != 0 }})
-	reg := register(t, s.url, newKey(t), nil)
+	reg := signaltest.Register(t, s.url, signaltest.NewKey(t), nil)
 	room := reg.Info().Room
 
-	if _, _, err := signal.Dial(testContext(t), s.url, signal.Room{1}, nil); !errors.Is(err, signal.ErrNoRoom) {
+	if _, _, err := signal.Dial(signaltest.Context(t), s.url, signal.Room{1}, nil); !errors.Is(err, signal.ErrNoRoom) {
 		t.Errorf("a room that nobody opened: %v", err)
 	}
-	dial(t, s.url, room, nil)
-	guest := dial(t, s.url, room, nil)
-	if _, _, err := signal.Dial(testContext(t), s.url, room, nil); !errors.Is(err, signal.ErrRoomFull) {
+	signaltest.Dial(t, s.url, room, nil)
+	guest := signaltest.Dial(t, s.url, room, nil)
+	if _, _, err := signal.Dial(signaltest.Context(t), s.url, room, nil); !errors.Is(err, signal.ErrRoomFull) {
 		t.Errorf("third guest of two: %v", err)
 	}
 	_ = guest.Close()
 	waitFor(t, func() bool { return s.Stats().Guests == 1 })
-	dial(t, s.url, room, nil) // there is a place again
+	signaltest.Dial(t, s.url, room, nil) // there is a place again
 
 	_ = reg.Close()
 	waitFor(t, func() bool { return s.Stats().Rooms == 0 })
-	if _, _, err := signal.Dial(testContext(t), s.url, room, nil); !errors.Is(err, signal.ErrNoRoom) {
+	if _, _, err := signal.Dial(signaltest.Context(t), s.url, room, nil); !errors.Is(err, signal.ErrNoRoom) {
 		t.Errorf("a room whose host has left: %v", err)
 	}
 }
@@ -262,21 +176,21 @@ func waitFor(t testing.TB, cond func() bool) {
 }
 
 func TestAllowHost(t *testing.T) {
-	mine := newKey(t)
-	s := start(t, server.Config{AllowHost: func(r signal.Room) bool { return r == roomOf(mine) }})
-	register(t, s.url, mine, nil)
-	if _, err := signal.Register(testContext(t), s.url, newKey(t), nil); !errors.Is(err, signal.ErrNotAllowed) {
+	mine := signaltest.NewKey(t)
+	s := start(t, server.Config{AllowHost: func(r signal.Room) bool { return r == signaltest.RoomOf(mine) }})
+	signaltest.Register(t, s.url, mine, nil)
+	if _, err := signal.Register(signaltest.Context(t), s.url, signaltest.NewKey(t), nil); !errors.Is(err, signal.ErrNotAllowed) {
 		t.Errorf("a stranger's room on an embedded server: %v", err)
 	}
 }
 
 func TestReplaced(t *testing.T) {
 	s := start(t, server.Config{})
-	key := newKey(t)
-	first := register(t, s.url, key, nil)
-	guest, host := pair(t, s.url, first)
-	second := register(t, s.url, key, nil)
-	if _, err := first.Accept(testContext(t)); !errors.Is(err, signal.ErrReplaced) {
+	key := signaltest.NewKey(t)
+	first := signaltest.Register(t, s.url, key, nil)
+	guest, host := signaltest.Pair(t, s.url, first)
+	second := signaltest.Register(t, s.url, key, nil)
+	if _, err := first.Accept(signaltest.Context(t)); !errors.Is(err, signal.ErrReplaced) {
 		t.Errorf("the first registration ended with %v", err)
 	}
 	if _, err := host.Read(make([]byte, 1)); !errors.Is(err, signal.ErrReplaced) {
@@ -286,8 +200,8 @@ func TestReplaced(t *testing.T) {
 	if _, err := guest.Read(make([]byte, 1)); !errors.As(err, &perr) || perr.Reason != signal.ReasonLost {
 		t.Errorf("the guest's pipe ended with %v", err)
 	}
-	g, h := pair(t, s.url, second)
-	exchange(t, g, h, []byte("hello"))
+	g, h := signaltest.Pair(t, s.url, second)
+	signaltest.Exchange(t, g, h, []byte("hello"))
 	if st := s.Stats(); st.Rooms != 1 {
 		t.Errorf("%d rooms, want 1", st.Rooms)
 	}
@@ -348,17 +262,17 @@ func TestPathPrefix(t *testing.T) {
 	s := server.New(server.Config{})
 	ts := httptest.NewServer(http.StripPrefix("/tools/signal", s))
 	url := "ws" + strings.TrimPrefix(ts.URL, "http") + "/tools/signal/"
-	reg := register(t, url, newKey(t), nil)
-	guest, host := pair(t, url, reg)
-	exchange(t, guest, host, []byte("hello"))
+	reg := signaltest.Register(t, url, signaltest.NewKey(t), nil)
+	guest, host := signaltest.Pair(t, url, reg)
+	signaltest.Exchange(t, guest, host, []byte("hello"))
 	if got := reg.Info().Server + "/"; got != url {
 		t.Errorf("the server is %q to its host, want %q", got, url)
 	}
 	ts.Close() // does not know of connections that became WebSockets
-	if err := s.Shutdown(testContext(t)); err != nil {
+	if err := s.Shutdown(signaltest.Context(t)); err != nil {
 		t.Errorf("Shutdown: %v", err)
 	}
-	if _, err := reg.Accept(testContext(t)); !errors.Is(err, signal.ErrShuttingDown) {
+	if _, err := reg.Accept(signaltest.Context(t)); !errors.Is(err, signal.ErrShuttingDown) {
 		t.Errorf("the host was told %v", err)
 	}
 }

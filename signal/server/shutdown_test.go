@@ -13,6 +13,7 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -20,10 +21,10 @@ import (
 // come back.
 func TestShutdownLetsPipesFinish(t *testing.T) {
 	inBubble(t, server.Config{}, func(t *testing.T, n *memnet.Net, s *testServer) {
-		idle := register(t, s.url, newKey(t), from(n, "192.0.2.9"))
-		busy := register(t, s.url, newKey(t), from(n, "192.0.2.9"))
-		guest := dial(t, s.url, busy.Info().Room, from(n, "192.0.2.10"))
-		host := accept(t, busy)
+		idle := signaltest.Register(t, s.url, signaltest.NewKey(t), from(n, "192.0.2.9"))
+		busy := signaltest.Register(t, s.url, signaltest.NewKey(t), from(n, "192.0.2.9"))
+		guest := signaltest.Dial(t, s.url, busy.Info().Room, from(n, "192.0.2.10"))
+		host := signaltest.Accept(t, busy)
 
 		start := time.Now()
 		stopped := make(chan error, 1)
@@ -49,8 +50,8 @@ func TestShutdownLetsPipesFinish(t *testing.T) {
 			t.Error("a host without guests is still connected")
 		}
 		time.Sleep(time.Second)
-		exchange(t, guest, host, []byte("still here"))
-		exchange(t, host, guest, []byte("so am I"))
+		signaltest.Exchange(t, guest, host, []byte("still here"))
+		signaltest.Exchange(t, host, guest, []byte("so am I"))
 		_ = guest.Close()
 		if _, err := host.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("the host's pipe ended with %v", err)
@@ -66,8 +67,8 @@ func TestShutdownLetsPipesFinish(t *testing.T) {
 
 func TestShutdownCutsWhatDoesNotFinish(t *testing.T) {
 	inBubble(t, server.Config{}, func(t *testing.T, n *memnet.Net, s *testServer) {
-		reg := register(t, s.url, newKey(t), from(n, "192.0.2.9"))
-		guest := dial(t, s.url, reg.Info().Room, from(n, "192.0.2.10"))
+		reg := signaltest.Register(t, s.url, signaltest.NewKey(t), from(n, "192.0.2.9"))
+		guest := signaltest.Dial(t, s.url, reg.Info().Room, from(n, "192.0.2.10"))
 		// A client in the middle of its handshake is nobody to wait for.
 		half, err := n.DialFrom("192.0.2.9")(t.Context(), "tcp", memAddr)
 		if err != nil {
@@ -91,15 +92,15 @@ func TestShutdownCutsWhatDoesNotFinish(t *testing.T) {
 // ends within its context.
 func TestShutdownOfAHandler(t *testing.T) {
 	inBubble(t, server.Config{Limits: server.Limits{Drain: time.Hour}}, func(t *testing.T, n *memnet.Net, s *testServer) {
-		reg := register(t, s.url, newKey(t), from(n, "192.0.2.9"))
-		dial(t, s.url, reg.Info().Room, from(n, "192.0.2.10"))
+		reg := signaltest.Register(t, s.url, signaltest.NewKey(t), from(n, "192.0.2.9"))
+		signaltest.Dial(t, s.url, reg.Info().Room, from(n, "192.0.2.10"))
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		shut := make(chan error, 1)
 		go func() { shut <- s.Shutdown(ctx) }()
 		synctest.Wait()
 
-		_, err := signal.Register(t.Context(), s.url, newKey(t), from(n, "192.0.2.9"))
+		_, err := signal.Register(t.Context(), s.url, signaltest.NewKey(t), from(n, "192.0.2.9"))
 		var bye *signal.GoodbyeError
 		if !errors.As(err, &bye) || bye.Code != signal.CodeShuttingDown || bye.Retry == 0 {
 			t.Errorf("a new host was told %v", err)
@@ -145,14 +146,14 @@ func TestTLS(t *testing.T) {
 	url := "wss://" + l.Addr().String()
 	startOn(t, server.Config{TLS: testTLS().server}, l, url)
 	opts := &signal.Options{TLS: testTLS().client}
-	reg := register(t, url, newKey(t), opts)
-	guest := dial(t, url, reg.Info().Room, opts)
-	exchange(t, guest, accept(t, reg), randomBytes(30_000))
+	reg := signaltest.Register(t, url, signaltest.NewKey(t), opts)
+	guest := signaltest.Dial(t, url, reg.Info().Room, opts)
+	signaltest.Exchange(t, guest, signaltest.Accept(t, reg), signaltest.RandomBytes(30_000))
 
-	if _, err := signal.Register(testContext(t), url, newKey(t), nil); !errors.Is(err, signal.ErrUnreachable) || !strings.Contains(err.Error(), "certificate") {
+	if _, err := signal.Register(signaltest.Context(t), url, signaltest.NewKey(t), nil); !errors.Is(err, signal.ErrUnreachable) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("with a certificate that nobody vouches for: %v", err)
 	}
-	if _, err := signal.Register(testContext(t), "ws://"+l.Addr().String(), newKey(t), nil); !errors.Is(err, signal.ErrNotASignalServer) {
+	if _, err := signal.Register(signaltest.Context(t), "ws://"+l.Addr().String(), signaltest.NewKey(t), nil); !errors.Is(err, signal.ErrNotASignalServer) {
 		t.Errorf("without TLS: %v", err)
 	}
 }

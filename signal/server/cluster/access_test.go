@@ -19,6 +19,7 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 	"github.com/pairterm/pairterm/signal/server/cluster"
 )
@@ -213,7 +214,7 @@ func TestAccess(t *testing.T) {
 			a, b := startWith(t, options(tt.right), server.Config{}), startWith(t, options(tt.right), server.Config{})
 			waitFor(t, func() bool { return a.cluster.Stats().Peers == 1 && b.cluster.Stats().Peers == 1 })
 			g, h := pairAt(t, a, b)
-			exchange(t, g, h, []byte("hello"))
+			signaltest.Exchange(t, g, h, []byte("hello"))
 			for _, r := range []*replica{a, b} {
 				if r.log.has("NATS complains") {
 					t.Errorf("it asked for more than it may:\n%s", r.log)
@@ -259,5 +260,5 @@ func TestNoRights(t *testing.T) {
 // pairAt is a guest at one replica and its host at another.
 func pairAt(t *testing.T, at, from *replica) (guest, host net.Conn) {
 	t.Helper()
-	return pair(t, from, register(t, at, newKey(t)))
+	return pair(t, from, register(t, at, signaltest.NewKey(t)))
 }

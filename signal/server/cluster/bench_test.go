@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -61,41 +62,22 @@ func percentiles(b *testing.B, took []time.Duration) {
 // and 1 KiB there and back.
 func BenchmarkSetup(b *testing.B) {
 	benchServers(b, func(b *testing.B, at, from string) {
-		reg, err := signal.Register(context.Background(), at, newKey(b), nil)
+		reg, err := signal.Register(context.Background(), at, signaltest.NewKey(b), nil)
 		if err != nil {
 			b.Fatal(err)
 		}
 		var wg sync.WaitGroup
 		b.Cleanup(wg.Wait)
 		b.Cleanup(func() { _ = reg.Close() })
-		wg.Go(func() {
-			for {
-				c, err := reg.Accept(context.Background())
-				if err != nil {
-					return
-				}
-				wg.Go(func() {
-					_, _ = io.Copy(c, c)
-					_ = c.Close()
-				})
-			}
-		})
-		kib := randomBytes(1 << 10)
+		wg.Go(func() { signaltest.Echo(context.Background(), reg) })
+		kib := signaltest.RandomBytes(1 << 10)
 		var took []time.Duration
 		for b.Loop() {
 			begun := time.Now()
-			c, _, err := signal.Dial(context.Background(), from, reg.Info().Room, nil)
-			if err != nil {
-				b.Fatal(err)
-			}
-			if _, err := c.Write(kib); err != nil {
-				b.Fatal(err)
-			}
-			if _, err := io.ReadFull(c, make([]byte, len(kib))); err != nil {
+			if err := signaltest.Meet(context.Background(), reg.Info().Room, kib, from); err != nil {
 				b.Fatal(err)
 			}
 			took = append(took, time.Since(begun))
-			_ = c.Close()
 		}
 		percentiles(b, took)
 	})
@@ -106,7 +88,7 @@ func BenchmarkRegister(b *testing.B) {
 	benchServers(b, func(b *testing.B, at, _ string) {
 		var took []time.Duration
 		for b.Loop() {
-			key := newKey(b)
+			key := signaltest.NewKey(b)
 			begun := time.Now()
 			reg, err := signal.Register(context.Background(), at, key, nil)
 			if err != nil {
@@ -134,7 +116,7 @@ func BenchmarkIdleRooms(b *testing.B) {
 	before := c.memory()
 	for b.Loop() {
 		for range rooms {
-			reg, err := signal.Register(context.Background(), c.url, newKey(b), nil)
+			reg, err := signal.Register(context.Background(), c.url, signaltest.NewKey(b), nil)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 	"github.com/pairterm/pairterm/signal/server/cluster"
 )
@@ -160,80 +160,20 @@ func waitFor(t testing.TB, cond func() bool) {
 	}
 }
 
-func testContext(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func newKey(t testing.TB) ed25519.PrivateKey {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
 func register(t testing.TB, r *replica, key ed25519.PrivateKey) *signal.Registration {
 	t.Helper()
-	reg, err := signal.Register(testContext(t), r.url, key, nil)
-	if err != nil {
-		t.Fatalf("register: %v", err)
-	}
-	t.Cleanup(func() { _ = reg.Close() })
-	return reg
+	return signaltest.Register(t, r.url, key, nil)
 }
 
 func dial(t testing.TB, r *replica, room signal.Room) net.Conn {
 	t.Helper()
-	c, _, err := signal.Dial(testContext(t), r.url, room, nil)
-	if err != nil {
-		t.Fatalf("dial: %v", err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c
+	return signaltest.Dial(t, r.url, room, nil)
 }
 
 // pair is a guest's pipe and the host's end of it.
 func pair(t testing.TB, r *replica, reg *signal.Registration) (guest, host net.Conn) {
 	t.Helper()
-	guest = dial(t, r, reg.Info().Room)
-	host, err := reg.Accept(testContext(t))
-	if err != nil {
-		t.Fatalf("accept: %v", err)
-	}
-	t.Cleanup(func() { _ = host.Close() })
-	return guest, host
-}
-
-// exchange sends b from one end to the other.
-func exchange(t testing.TB, from, to net.Conn, b []byte) {
-	t.Helper()
-	sent := make(chan error, 1)
-	go func() {
-		_, err := from.Write(b)
-		sent <- err
-	}()
-	got := make([]byte, len(b))
-	_ = to.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if _, err := io.ReadFull(to, got); err != nil {
-		t.Fatalf("read: %v", err)
-	}
-	_ = to.SetReadDeadline(time.Time{})
-	if err := <-sent; err != nil {
-		t.Fatalf("write: %v", err)
-	}
-	if !bytes.Equal(got, b) {
-		t.Fatalf("%d bytes arrived, but others than were sent", len(b))
-	}
-}
-
-func randomBytes(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b)
-	return b
+	return signaltest.Pair(t, r.url, reg)
 }
 
 func isPipeError(err error, reason signal.Reason) bool {
@@ -246,12 +186,12 @@ func TestMeet(t *testing.T) {
 	t.Parallel()
 	rs := three(t, startNATS(t).ClientURL(), server.Limits{})
 	for i, at := range rs {
-		reg := register(t, at, newKey(t))
+		reg := register(t, at, signaltest.NewKey(t))
 		for j, from := range rs {
 			guest, host := pair(t, from, reg)
 			for _, n := range []int{1, 1000, signal.MaxPayload, signal.MaxPayload + 1, 60_000} {
-				exchange(t, guest, host, randomBytes(n))
-				exchange(t, host, guest, randomBytes(n))
+				signaltest.Exchange(t, guest, host, signaltest.RandomBytes(n))
+				signaltest.Exchange(t, host, guest, signaltest.RandomBytes(n))
 			}
 			if a, ok := host.RemoteAddr().(signal.Addr); !ok || a.Pipe != uint32(j+1) || a.Source == 0 {
 				t.Errorf("%d from %d: the guest's address is %#v", i, j, host.RemoteAddr())
@@ -276,7 +216,7 @@ func TestMeet(t *testing.T) {
 		}
 	}
 	for _, r := range rs {
-		if _, _, err := signal.Dial(testContext(t), r.url, signal.Room{1}, nil); !errors.Is(err, signal.ErrNoRoom) {
+		if _, _, err := signal.Dial(signaltest.Context(t), r.url, signal.Room{1}, nil); !errors.Is(err, signal.ErrNoRoom) {
 			t.Errorf("a room that nobody opened: %v", err)
 		}
 	}
@@ -291,20 +231,9 @@ func TestCrowd(t *testing.T) {
 	defer hosts.Wait()
 	rooms := make([]signal.Room, 9)
 	for i := range rooms {
-		reg := register(t, rs[i%3], newKey(t))
+		reg := register(t, rs[i%3], signaltest.NewKey(t))
 		rooms[i] = reg.Info().Room
-		hosts.Go(func() {
-			for {
-				c, err := reg.Accept(context.Background())
-				if err != nil {
-					return
-				}
-				hosts.Go(func() {
-					_, _ = io.Copy(c, c)
-					_ = c.Close()
-				})
-			}
-		})
+		hosts.Go(func() { signaltest.Echo(context.Background(), reg) })
 		defer func() { _ = reg.Close() }()
 	}
 	places := make(chan struct{}, 32)
@@ -312,20 +241,10 @@ func TestCrowd(t *testing.T) {
 		places <- struct{}{}
 		guests.Go(func() {
 			defer func() { <-places }()
-			c, _, err := signal.Dial(testContext(t), rs[i/9%3].url, rooms[i%9], nil)
-			if err != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			defer cancel()
+			if err := signaltest.Meet(ctx, rooms[i%9], signaltest.RandomBytes(10_000), rs[i/9%3].url); err != nil {
 				t.Errorf("guest %d: %v", i, err)
-				return
-			}
-			defer func() { _ = c.Close() }()
-			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-			b := randomBytes(10_000)
-			if _, err := c.Write(b); err != nil {
-				t.Errorf("guest %d: %v", i, err)
-			}
-			got := make([]byte, len(b))
-			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, b) {
-				t.Errorf("guest %d: its 10 KB did not come back: %v", i, err)
 			}
 		})
 	}

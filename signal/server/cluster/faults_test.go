@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 	"github.com/pairterm/pairterm/signal/server/cluster"
 )
@@ -46,7 +47,7 @@ func TestNATSGoneAndBack(t *testing.T) {
 	first := startNATS(t)
 	port := first.Addr().(*net.TCPAddr).Port
 	rs := three(t, first.ClientURL(), server.Limits{})
-	stays, moves := newKey(t), newKey(t)
+	stays, moves := signaltest.NewKey(t), signaltest.NewKey(t)
 	reg, old := register(t, rs[0], stays), register(t, rs[0], moves)
 	room := reg.Info().Room
 	localGuest, localHost := pair(t, rs[0], reg)
@@ -73,16 +74,16 @@ func TestNATSGoneAndBack(t *testing.T) {
 			t.Errorf("a pipe between replicas ended with %v", err)
 		}
 	}
-	exchange(t, localGuest, localHost, []byte("still here"))
-	exchange(t, localHost, localGuest, []byte("so am I"))
+	signaltest.Exchange(t, localGuest, localHost, []byte("still here"))
+	signaltest.Exchange(t, localHost, localGuest, []byte("so am I"))
 	g, h := pair(t, rs[0], reg)
-	exchange(t, g, h, []byte("a new one"))
-	if _, _, err := signal.Dial(testContext(t), rs[1].url, room, nil); !errors.Is(err, signal.ErrDetached) {
+	signaltest.Exchange(t, g, h, []byte("a new one"))
+	if _, _, err := signal.Dial(signaltest.Context(t), rs[1].url, room, nil); !errors.Is(err, signal.ErrDetached) {
 		t.Errorf("a guest whose host may be elsewhere: %v", err)
 	}
 	// A host comes to another replica; the one that it was at cannot know.
 	fresh := register(t, rs[1], moves)
-	alone := register(t, rs[2], newKey(t))
+	alone := register(t, rs[2], signaltest.NewKey(t))
 
 	natsOn(t, natsserver.Options{Port: port})
 	for _, r := range rs {
@@ -91,16 +92,16 @@ func TestNATSGoneAndBack(t *testing.T) {
 			t.Errorf("/readyz says %q", got)
 		}
 	}
-	if _, err := old.Accept(testContext(t)); !errors.Is(err, signal.ErrReplaced) {
+	if _, err := old.Accept(signaltest.Context(t)); !errors.Is(err, signal.ErrReplaced) {
 		t.Errorf("the registration from before ended with %v", err)
 	}
 	for _, r := range rs {
 		for _, reg := range []*signal.Registration{reg, fresh, alone} {
 			g, h := pair(t, r, reg)
-			exchange(t, g, h, []byte("hello"))
+			signaltest.Exchange(t, g, h, []byte("hello"))
 		}
 	}
-	exchange(t, localGuest, localHost, []byte("still here"))
+	signaltest.Exchange(t, localGuest, localHost, []byte("still here"))
 }
 
 // A replica that starts before NATS does serves what it can.
@@ -113,9 +114,9 @@ func TestNATSComesLater(t *testing.T) {
 	nats.WaitForShutdown()
 
 	a, b := start(t, url, server.Limits{}), start(t, url, server.Limits{})
-	reg := register(t, a, newKey(t))
+	reg := register(t, a, signaltest.NewKey(t))
 	g, h := pair(t, a, reg)
-	exchange(t, g, h, []byte("hello"))
+	signaltest.Exchange(t, g, h, []byte("hello"))
 	if got := readyz(t, b); got != "cut off from the other servers" {
 		t.Errorf("/readyz says %q", got)
 	}
@@ -124,7 +125,7 @@ func TestNATSComesLater(t *testing.T) {
 	natsOn(t, natsserver.Options{Port: port})
 	waitFor(t, func() bool { return a.cluster.Stats().Peers == 1 && b.cluster.Stats().Peers == 1 })
 	g, h = pair(t, b, reg)
-	exchange(t, g, h, []byte("hello"))
+	signaltest.Exchange(t, g, h, []byte("hello"))
 }
 
 // Whoever else is in NATS can say what he likes: he is nobody.
@@ -132,7 +133,7 @@ func TestHostileMessages(t *testing.T) {
 	t.Parallel()
 	nats1 := startNATS(t)
 	rs := three(t, nats1.ClientURL(), server.Limits{})
-	reg := register(t, rs[0], newKey(t))
+	reg := register(t, rs[0], signaltest.NewKey(t))
 
 	evil, err := nats.Connect(nats1.ClientURL())
 	if err != nil {
@@ -147,8 +148,8 @@ func TestHostileMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	guest, host := pair(t, rs[1], reg)
-	exchange(t, guest, host, []byte("a word that nobody else hears"))
-	exchange(t, host, guest, []byte("nor the answer that is sent"))
+	signaltest.Exchange(t, guest, host, []byte("a word that nobody else hears"))
+	signaltest.Exchange(t, host, guest, []byte("nor the answer that is sent"))
 
 	// Everything that he has heard, once more, elsewhere, damaged, and garbage.
 	var subjects []string
@@ -165,7 +166,7 @@ func TestHostileMessages(t *testing.T) {
 			if strings.Contains(string(m.Data), "nobody else hears") || strings.Contains(m.Subject, reg.Info().Room.String()) {
 				t.Errorf("%s shows what it must not: %q", m.Subject, m.Data)
 			}
-		case <-testContext(t).Done():
+		case <-signaltest.Context(t).Done():
 			t.Fatalf("he has heard %d messages of a pipe, want 6", ofAPipe)
 		}
 	}
@@ -179,7 +180,7 @@ func TestHostileMessages(t *testing.T) {
 		publish(m.Subject, m.Data[:len(m.Data)/2])
 		publish(m.Subject, append([]byte{1}, m.Data...))
 		publish(m.Subject, nil)
-		publish(m.Subject, randomBytes(100))
+		publish(m.Subject, signaltest.RandomBytes(100))
 		publish(m.Subject, make([]byte, 100_000))
 		for _, s := range subjects {
 			publish(s, m.Data)
@@ -193,11 +194,11 @@ func TestHostileMessages(t *testing.T) {
 		r := rs[0].cluster.Stats().Refused
 		return r["forged"] > 0 && r["replayed"] > 0
 	})
-	exchange(t, guest, host, []byte("hello"))
-	exchange(t, host, guest, []byte("hello"))
+	signaltest.Exchange(t, guest, host, []byte("hello"))
+	signaltest.Exchange(t, host, guest, []byte("hello"))
 	for _, r := range rs {
 		g, h := pair(t, r, reg)
-		exchange(t, g, h, []byte("hello"))
+		signaltest.Exchange(t, g, h, []byte("hello"))
 	}
 	if !rs[0].log.has("somebody without this cluster's secret") {
 		t.Error("the log says nothing of it")
@@ -216,8 +217,8 @@ func TestOtherSecret(t *testing.T) {
 	o.Secret = []byte("another secret")
 	b := startWith(t, o, server.Config{})
 	waitFor(t, func() bool { return a.cluster.Ready() && b.cluster.Ready() })
-	reg := register(t, a, newKey(t))
-	if _, _, err := signal.Dial(testContext(t), b.url, reg.Info().Room, nil); !errors.Is(err, signal.ErrNoRoom) {
+	reg := register(t, a, signaltest.NewKey(t))
+	if _, _, err := signal.Dial(signaltest.Context(t), b.url, reg.Info().Room, nil); !errors.Is(err, signal.ErrNoRoom) {
 		t.Errorf("a guest at a replica with another secret: %v", err)
 	}
 	waitFor(t, func() bool { return a.log.has("another --nats-secret-file") && b.log.has("another --nats-secret-file") })
@@ -235,8 +236,8 @@ func TestOtherName(t *testing.T) {
 	o.Name = "staging"
 	b := startWith(t, o, server.Config{})
 	waitFor(t, func() bool { return a.cluster.Ready() && b.cluster.Ready() })
-	reg := register(t, a, newKey(t))
-	if _, _, err := signal.Dial(testContext(t), b.url, reg.Info().Room, nil); !errors.Is(err, signal.ErrNoRoom) {
+	reg := register(t, a, signaltest.NewKey(t))
+	if _, _, err := signal.Dial(signaltest.Context(t), b.url, reg.Info().Room, nil); !errors.Is(err, signal.ErrNoRoom) {
 		t.Errorf("a guest at a replica of another cluster: %v", err)
 	}
 	if st := b.cluster.Stats(); st.Refused["forged"] != 0 || st.Peers != 0 {
@@ -249,12 +250,12 @@ func TestOtherName(t *testing.T) {
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	rs := three(t, startNATS(t).ClientURL(), server.Limits{Spread: 4 * time.Second, Drain: 10 * time.Second})
-	hostHere, hostThere := register(t, rs[0], newKey(t)), register(t, rs[1], newKey(t))
+	hostHere, hostThere := register(t, rs[0], signaltest.NewKey(t)), register(t, rs[1], signaltest.NewKey(t))
 	g1, h1 := pair(t, rs[1], hostHere)
 	g2, h2 := pair(t, rs[0], hostThere)
 	var wg sync.WaitGroup
 	wg.Go(rs[0].stop)
-	_, err := hostHere.Accept(testContext(t))
+	_, err := hostHere.Accept(signaltest.Context(t))
 	var bye *signal.GoodbyeError
 	if !errors.As(err, &bye) || !errors.Is(err, signal.ErrShuttingDown) || bye.Retry > time.Second {
 		t.Errorf("the host was told %v, to come back in %v", err, bye.Retry)
@@ -281,14 +282,14 @@ func TestShutdown(t *testing.T) {
 		}
 	}
 	g, h := pair(t, rs[2], hostThere)
-	exchange(t, g, h, []byte("hello"))
+	signaltest.Exchange(t, g, h, []byte("hello"))
 }
 
 // Pipes that do not finish are ended.
 func TestShutdownCuts(t *testing.T) {
 	t.Parallel()
 	rs := three(t, startNATS(t).ClientURL(), server.Limits{Drain: 100 * time.Millisecond})
-	hostHere, hostThere := register(t, rs[0], newKey(t)), register(t, rs[1], newKey(t))
+	hostHere, hostThere := register(t, rs[0], signaltest.NewKey(t)), register(t, rs[1], signaltest.NewKey(t))
 	g1, _ := pair(t, rs[1], hostHere)
 	_, h2 := pair(t, rs[0], hostThere)
 	rs[0].stop()
@@ -303,13 +304,13 @@ func TestShutdownCuts(t *testing.T) {
 func TestGuestWaitsForHost(t *testing.T) {
 	t.Parallel()
 	rs := three(t, startNATS(t).ClientURL(), server.Limits{})
-	key := newKey(t)
+	key := signaltest.NewKey(t)
 	room := signal.RoomOf(signal.Pin(key.Public().(ed25519.PublicKey)))
 	register(t, rs[0], key)
 	rs[0].stop()
 	met := make(chan error, 1)
 	go func() {
-		c, _, err := signal.Dial(testContext(t), rs[1].url, room, nil)
+		c, _, err := signal.Dial(signaltest.Context(t), rs[1].url, room, nil)
 		if err == nil {
 			_ = c.Close()
 		}
@@ -422,27 +423,27 @@ func TestNATSHangs(t *testing.T) {
 	way := newHanging(t, s.Addr().String())
 	a, b := start(t, "nats://"+way.l.Addr().String(), server.Limits{}), start(t, s.ClientURL(), server.Limits{})
 	waitFor(t, func() bool { return a.cluster.Stats().Peers == 1 && b.cluster.Stats().Peers == 1 })
-	reg := register(t, a, newKey(t))
+	reg := register(t, a, signaltest.NewKey(t))
 	guest, host := pair(t, b, reg)
 
 	way.hang.Store(true)
-	local := register(t, a, newKey(t))
+	local := register(t, a, signaltest.NewKey(t))
 	g, h := pair(t, a, local)
-	exchange(t, g, h, []byte("hello"))
+	signaltest.Exchange(t, g, h, []byte("hello"))
 	for _, c := range []net.Conn{guest, host} {
 		if _, err := c.Read(make([]byte, 1)); !isPipeError(err, signal.ReasonLost) {
 			t.Errorf("a pipe over NATS ended with %v", err)
 		}
 	}
 	waitFor(t, func() bool { return !a.cluster.Ready() })
-	exchange(t, h, g, []byte("hello"))
+	signaltest.Exchange(t, h, g, []byte("hello"))
 
 	way.hang.Store(false)
 	way.cut()
 	waitFor(t, func() bool { return a.cluster.Ready() && a.cluster.Stats().Peers == 1 && b.cluster.Stats().Peers == 1 })
 	for _, reg := range []*signal.Registration{reg, local} {
 		g, h := pair(t, b, reg)
-		exchange(t, g, h, []byte("hello"))
+		signaltest.Exchange(t, g, h, []byte("hello"))
 	}
 }
 
@@ -469,7 +470,7 @@ func TestNATSCluster(t *testing.T) {
 	for _, r := range []*replica{a, b, c} {
 		waitFor(t, func() bool { return r.cluster.Stats().Peers == 2 })
 	}
-	key := newKey(t)
+	key := signaltest.NewKey(t)
 	first := register(t, a, key)
 	meet := func(r *replica, reg *signal.Registration) {
 		t.Helper()
@@ -477,21 +478,21 @@ func TestNATSCluster(t *testing.T) {
 		var guest net.Conn
 		waitFor(t, func() bool {
 			var err error
-			guest, _, err = signal.Dial(testContext(t), r.url, reg.Info().Room, nil)
+			guest, _, err = signal.Dial(signaltest.Context(t), r.url, reg.Info().Room, nil)
 			return err == nil
 		})
 		defer func() { _ = guest.Close() }()
-		host, err := reg.Accept(testContext(t))
+		host, err := reg.Accept(signaltest.Context(t))
 		if err != nil {
 			t.Fatal(err)
 		}
-		exchange(t, guest, host, []byte("hello"))
+		signaltest.Exchange(t, guest, host, []byte("hello"))
 	}
 	for _, r := range []*replica{a, b, c} {
 		meet(r, first)
 	}
 	second := register(t, b, key)
-	if _, err := first.Accept(testContext(t)); !errors.Is(err, signal.ErrReplaced) {
+	if _, err := first.Accept(signaltest.Context(t)); !errors.Is(err, signal.ErrReplaced) {
 		t.Errorf("the first registration ended with %v", err)
 	}
 	// NATS has told it of the others.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -23,23 +24,23 @@ func TestHalfOpenPipes(t *testing.T) {
 			a := start(t, nats, server.Limits{})
 			b := startChild(t, nats, "127.0.0.1:0")
 			waitFor(t, func() bool { return a.cluster.Stats().Peers == 1 })
-			here := register(t, a, newKey(t))
-			there, err := signal.Register(testContext(t), b.url, newKey(t), nil)
+			here := register(t, a, signaltest.NewKey(t))
+			there, err := signal.Register(signaltest.Context(t), b.url, signaltest.NewKey(t), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer func() { _ = there.Close() }()
 			guestOf := func(reg *signal.Registration, url string) (g, h net.Conn) {
 				t.Helper()
-				g, _, err := signal.Dial(testContext(t), url, reg.Info().Room, nil)
+				g, _, err := signal.Dial(signaltest.Context(t), url, reg.Info().Room, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if h, err = reg.Accept(testContext(t)); err != nil {
+				if h, err = reg.Accept(signaltest.Context(t)); err != nil {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { _, _ = g.Close(), h.Close() })
-				exchange(t, g, h, []byte("hello"))
+				signaltest.Exchange(t, g, h, []byte("hello"))
 				return g, h
 			}
 			_, h := guestOf(here, b.url)

@@ -21,6 +21,7 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 	"github.com/pairterm/pairterm/signal/server/cluster"
 )
@@ -141,41 +142,20 @@ func TestKilledOneAfterAnother(t *testing.T) {
 	const hosts = 6
 	var rooms [hosts]signal.Room
 	for i := range rooms {
-		key := newKey(t)
+		key := signaltest.NewKey(t)
 		rooms[i] = signal.RoomOf(signal.Pin(key.Public().(ed25519.PublicKey)))
 		l, err := signal.NewListener(key, urls, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		wg.Go(func() { _ = l.Run(ctx) })
-		if err := l.WaitRegistered(testContext(t)); err != nil {
+		if err := l.WaitRegistered(signaltest.Context(t)); err != nil {
 			t.Fatal(err)
 		}
-		wg.Go(func() {
-			for {
-				c, err := l.Accept(ctx)
-				if err != nil {
-					return
-				}
-				wg.Go(func() {
-					_, _ = io.Copy(c, c)
-					_ = c.Close()
-				})
-			}
-		})
+		wg.Go(func() { signaltest.Echo(ctx, l) })
 	}
 	meet := func(room signal.Room, urls ...string) error {
-		c, _, err := signal.DialAny(ctx, urls, room, nil)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = c.Close() }()
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-		if _, err := c.Write([]byte("hello")); err != nil {
-			return err
-		}
-		_, err = io.ReadFull(c, make([]byte, 5))
-		return err
+		return signaltest.Meet(ctx, room, []byte("hello"), urls...)
 	}
 	met := 0
 	for round := range 6 {
@@ -219,34 +199,13 @@ func TestNATSKilledDuringJoins(t *testing.T) {
 	s := natsOn(t, natsserver.Options{Port: -1})
 	port := s.Addr().(*net.TCPAddr).Port
 	rs := three(t, s.ClientURL(), roomy())
-	reg := register(t, rs[0], newKey(t))
+	reg := register(t, rs[0], signaltest.NewKey(t))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer func() { _ = reg.Close() }()
-	wg.Go(func() {
-		for {
-			c, err := reg.Accept(context.Background())
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				_, _ = io.Copy(c, c)
-				_ = c.Close()
-			})
-		}
-	})
+	wg.Go(func() { signaltest.Echo(context.Background(), reg) })
 	join := func(r *replica) error {
-		c, _, err := signal.Dial(testContext(t), r.url, reg.Info().Room, nil)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = c.Close() }()
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-		if _, err := c.Write([]byte("hello")); err != nil {
-			return err
-		}
-		_, err = io.ReadFull(c, make([]byte, 5))
-		return err
+		return signaltest.Meet(signaltest.Context(t), reg.Info().Room, []byte("hello"), r.url)
 	}
 	for range 3 {
 		var guests sync.WaitGroup

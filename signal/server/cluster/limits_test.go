@@ -15,6 +15,7 @@ import (
 
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -32,12 +33,12 @@ func TestGuestsOfARoom(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			rs := three(t, startNATS(t).ClientURL(), tt.limits)
-			reg := register(t, rs[0], newKey(t))
+			reg := register(t, rs[0], signaltest.NewKey(t))
 			room := reg.Info().Room
 			first := dial(t, rs[0], room)
 			dial(t, rs[1], room)
 			for i, r := range rs {
-				if _, _, err := signal.Dial(testContext(t), r.url, room, nil); !errors.Is(err, tt.want) {
+				if _, _, err := signal.Dial(signaltest.Context(t), r.url, room, nil); !errors.Is(err, tt.want) {
 					t.Errorf("a third guest, at replica %d: %v", i, err)
 				}
 			}
@@ -55,7 +56,7 @@ func TestGuestsOfARoom(t *testing.T) {
 func TestSources(t *testing.T) {
 	t.Parallel()
 	rs := three(t, startNATS(t).ClientURL(), server.Limits{})
-	reg := register(t, rs[0], newKey(t))
+	reg := register(t, rs[0], signaltest.NewKey(t))
 	sources := map[uint64]bool{}
 	for _, r := range rs {
 		_, host := pair(t, r, reg)
@@ -69,7 +70,7 @@ func TestSources(t *testing.T) {
 func TestQuota(t *testing.T) {
 	t.Parallel()
 	rs := three(t, startNATS(t).ClientURL(), server.Limits{PipeBytes: 100 << 10})
-	reg := register(t, rs[0], newKey(t))
+	reg := register(t, rs[0], signaltest.NewKey(t))
 	for _, fromGuest := range []bool{true, false} {
 		guest, host := pair(t, rs[1], reg)
 		from, to := host, guest
@@ -77,8 +78,8 @@ func TestQuota(t *testing.T) {
 			from, to = guest, host
 		}
 		// The clients keep to what the server tells them: one byte is for the server.
-		exchange(t, from, to, randomBytes(50<<10))
-		exchange(t, from, to, randomBytes(50<<10))
+		signaltest.Exchange(t, from, to, signaltest.RandomBytes(50<<10))
+		signaltest.Exchange(t, from, to, signaltest.RandomBytes(50<<10))
 		if _, err := from.Write([]byte("x")); !isPipeError(err, signal.ReasonQuota) {
 			t.Errorf("a byte too many: %v", err)
 		}
@@ -94,7 +95,7 @@ type rawHost struct {
 
 func newRawHost(t *testing.T, r *replica) *rawHost {
 	t.Helper()
-	ctx := testContext(t)
+	ctx := signaltest.Context(t)
 	ws, _, err := websocket.Dial(ctx, r.url+signal.PathHost, &websocket.DialOptions{Subprotocols: []string{signal.Subprotocol}})
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +104,7 @@ func newRawHost(t *testing.T, r *replica) *rawHost {
 	t.Cleanup(func() { _ = ws.CloseNow() })
 	h := &rawHost{t: t, ws: ws}
 	c := h.read().(*signal.ChallengeMsg)
-	key := newKey(t)
+	key := signaltest.NewKey(t)
 	reg := &signal.RegisterMsg{Key: [32]byte(key.Public().(ed25519.PublicKey)), Name: signal.ServerName(r.url[len("ws://"):])}
 	reg.Signature = [64]byte(ed25519.Sign(key, signal.RegisterInput(reg.Name, c.Nonce, reg.Instance)))
 	h.write(reg)
@@ -113,7 +114,7 @@ func newRawHost(t *testing.T, r *replica) *rawHost {
 
 func (h *rawHost) read() signal.Message {
 	h.t.Helper()
-	_, b, err := h.ws.Read(testContext(h.t))
+	_, b, err := h.ws.Read(signaltest.Context(h.t))
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -126,7 +127,7 @@ func (h *rawHost) read() signal.Message {
 
 func (h *rawHost) write(m signal.Message) {
 	h.t.Helper()
-	if err := h.ws.Write(testContext(h.t), websocket.MessageBinary, m.Append(nil)); err != nil {
+	if err := h.ws.Write(signaltest.Context(h.t), websocket.MessageBinary, m.Append(nil)); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -143,7 +144,7 @@ func TestBackpressureToTheHost(t *testing.T) {
 	}
 
 	const total = 32 << 20 // more than all sockets hold
-	want := randomBytes(1 << 20)
+	want := signaltest.RandomBytes(1 << 20)
 	var written atomic.Int64
 	sent := make(chan error, 1)
 	go func() {
@@ -193,7 +194,7 @@ func TestBackpressureToTheGuest(t *testing.T) {
 	t.Parallel()
 	rs := three(t, startNATS(t).ClientURL(), server.Limits{PipeBytes: 64 << 20, Message: time.Minute})
 	h := newRawHost(t, rs[0])
-	ctx := testContext(t)
+	ctx := signaltest.Context(t)
 	stuck, _, err := websocket.Dial(ctx, rs[1].url+signal.PathJoin+h.room.String(), &websocket.DialOptions{Subprotocols: []string{signal.Subprotocol}})
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +256,7 @@ func TestIdleAndLifetime(t *testing.T) {
 		{server.Limits{GuestLifetime: 300 * time.Millisecond}, signal.ReasonLifetime},
 	} {
 		rs := three(t, startNATS(t).ClientURL(), tt.limits)
-		guest, host := pair(t, rs[1], register(t, rs[0], newKey(t)))
+		guest, host := pair(t, rs[1], register(t, rs[0], signaltest.NewKey(t)))
 		if _, err := guest.Read(make([]byte, 1)); !isPipeError(err, tt.reason) {
 			t.Errorf("the guest was told %v, want %v", err, tt.reason)
 		}
@@ -307,17 +308,17 @@ func TestGate(t *testing.T) {
 	from := startWith(t, optionsFor(nats), server.Config{Gate: &server.Gate{Guests: true, List: list.Load, Changes: changes}})
 	waitFor(t, func() bool { return from.cluster.Stats().Peers == 1 && at.cluster.Stats().Peers == 1 })
 
-	reg := register(t, at, newKey(t))
+	reg := register(t, at, signaltest.NewKey(t))
 	room := reg.Info().Room
-	if _, _, err := signal.Dial(testContext(t), from.url, room, nil); !errors.Is(err, signal.ErrProofRequired) {
+	if _, _, err := signal.Dial(signaltest.Context(t), from.url, room, nil); !errors.Is(err, signal.ErrProofRequired) {
 		t.Errorf("without a key: %v", err)
 	}
-	guest, _, err := signal.Dial(testContext(t), from.url, room, &signal.Options{Identities: []keys.Identity{id}})
+	guest, _, err := signal.Dial(signaltest.Context(t), from.url, room, &signal.Options{Identities: []keys.Identity{id}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = guest.Close() }()
-	host, err := reg.Accept(testContext(t))
+	host, err := reg.Accept(signaltest.Context(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 )
 
@@ -16,11 +17,11 @@ import (
 func TestReplaced(t *testing.T) {
 	t.Parallel()
 	rs := three(t, startNATS(t).ClientURL(), server.Limits{})
-	key := newKey(t)
+	key := signaltest.NewKey(t)
 	first := register(t, rs[0], key)
 	guest, host := pair(t, rs[2], first)
 	second := register(t, rs[1], key)
-	if _, err := first.Accept(testContext(t)); !errors.Is(err, signal.ErrReplaced) {
+	if _, err := first.Accept(signaltest.Context(t)); !errors.Is(err, signal.ErrReplaced) {
 		t.Errorf("the first registration ended with %v", err)
 	}
 	if _, err := host.Read(make([]byte, 1)); !errors.Is(err, signal.ErrReplaced) {
@@ -31,7 +32,7 @@ func TestReplaced(t *testing.T) {
 	}
 	for _, r := range rs {
 		g, h := pair(t, r, second)
-		exchange(t, g, h, []byte("hello"))
+		signaltest.Exchange(t, g, h, []byte("hello"))
 	}
 	if n := rs[0].Stats().Cluster.Yielded; n != 1 {
 		t.Errorf("the first replica has yielded %d rooms", n)
@@ -46,7 +47,7 @@ func TestReplaced(t *testing.T) {
 func TestSuperseded(t *testing.T) {
 	t.Parallel()
 	rs := three(t, startNATS(t).ClientURL(), server.Limits{})
-	key := newKey(t)
+	key := signaltest.NewKey(t)
 	at := make(chan string, 100)
 	var mu sync.Mutex
 	phases := map[string]signal.Phase{}
@@ -84,12 +85,12 @@ func TestSuperseded(t *testing.T) {
 	meet := func(r *replica) {
 		t.Helper()
 		guest := dial(t, r, room)
-		host, err := l.Accept(testContext(t))
+		host, err := l.Accept(signaltest.Context(t))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = host.Close() }()
-		exchange(t, guest, host, []byte("hello"))
+		signaltest.Exchange(t, guest, host, []byte("hello"))
 	}
 	for _, r := range rs {
 		meet(r)
@@ -114,12 +115,12 @@ func TestRegistrationsAtOnce(t *testing.T) {
 	t.Parallel()
 	rs := three(t, startNATS(t).ClientURL(), server.Limits{AddressRate: server.Rate{PerSecond: 1e9, Burst: 1e9}})
 	for range 5 {
-		key := newKey(t)
+		key := signaltest.NewKey(t)
 		var wg sync.WaitGroup
 		regs := make([]*signal.Registration, 9)
 		for i := range regs {
 			wg.Go(func() {
-				reg, err := signal.Register(testContext(t), rs[i%3].url, key, nil)
+				reg, err := signal.Register(signaltest.Context(t), rs[i%3].url, key, nil)
 				if err != nil {
 					if !errors.Is(err, signal.ErrReplaced) {
 						t.Errorf("register: %v", err)
@@ -147,7 +148,7 @@ func TestRegistrationsAtOnce(t *testing.T) {
 		waitFor(t, func() bool { return rs[0].Stats().Rooms+rs[1].Stats().Rooms+rs[2].Stats().Rooms == 1 })
 		for _, r := range rs {
 			g, h := pair(t, r, live()[0])
-			exchange(t, g, h, []byte("hello"))
+			signaltest.Exchange(t, g, h, []byte("hello"))
 		}
 		for _, r := range regs {
 			if r != nil {
