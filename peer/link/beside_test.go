@@ -115,6 +115,39 @@ func TestNoPathBeside(t *testing.T) {
 	})
 }
 
+// A host that has no other address than the present one is not made to check any, and
+// the guest gives up as soon as it knows.
+func TestNothingBeside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWAN(t, 50*time.Millisecond, &coneNAT)
+		guest, host := w.transports(t)
+		l1, _ := connect(t, guest, host)
+		a, b := newSignalers()
+		b.filter = func(m link.Message) []link.Message {
+			if c, ok := m.(link.Candidate); ok && c.Addr != l1.Path().Remote {
+				return nil
+			}
+			return []link.Message{m}
+		}
+		a.filter = func(m link.Message) []link.Message {
+			if c, ok := m.(link.Candidate); ok {
+				t.Errorf("the host was told of %v", c)
+			}
+			return []link.Message{m}
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = host.Accept(ctx, b) })
+		begin := time.Now()
+		l2, err := guest.DialBeside(ctx, a, l1.Path())
+		if took := time.Since(begin); !errors.Is(err, link.ErrNoPath) || took > time.Second {
+			t.Errorf("%v, %v after %v", l2, err, took)
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
 func mustListen(t *testing.T, tr *link.Transport) []netip.AddrPort {
 	t.Helper()
 	addrs, err := tr.Listen()

@@ -83,6 +83,7 @@ func (t *Transport) connect(ctx context.Context, sig Signaler, m *mux, tcp *tcpM
 		sig:       sig,
 		out:       make(chan Message, maxCandidates+4),
 		described: make(chan struct{}),
+		hopeful:   make(chan struct{}),
 		relaying:  make(chan struct{}),
 		failed:    make(chan error, 2),
 		begin:     time.Now(),
@@ -161,6 +162,7 @@ type setup struct {
 	running sync.WaitGroup // goroutines that end with run
 
 	described chan struct{} // closed when the peer's description has been applied
+	hopeful   chan struct{} // closed when the peer has named an address to try
 	relaying  chan struct{} // closed when the peer has said that it takes relayed paths
 	failed    chan error    // room for one of each goroutine that may fail
 
@@ -328,6 +330,14 @@ func (s *setup) send(ctx context.Context) {
 			}
 			return
 		}
+		if n == 0 && s.plan.avoid.IsValid() {
+			// The peer need not check addresses if it has none but the present one.
+			select {
+			case <-s.hopeful:
+			case <-ctx.Done():
+				return
+			}
+		}
 	}
 }
 
@@ -371,6 +381,9 @@ func (s *setup) receive(ctx context.Context) {
 				err = s.apply(ctx, m, n)
 			}
 			n++
+			if err == nil && ended && s.plan.avoid.IsValid() && !s.anyRemote() {
+				err = s.noPath(nil)
+			}
 		}
 		if optional > maxOptional {
 			err = fmt.Errorf("%w: more than %d optional messages", ErrProtocol, maxOptional)
@@ -380,6 +393,13 @@ func (s *setup) receive(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// anyRemote reports whether the peer has named an address to try.
+func (s *setup) anyRemote() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.remote) > 0
 }
 
 // apply takes the nth message of the peer's. It checks everything again, since a
@@ -472,7 +492,9 @@ func (s *setup) addCandidate(ctx context.Context, c Candidate) error {
 		s.link.log.Debug("candidate refused", "candidate", c, "why", why)
 		return nil
 	}
-	s.remote = append(s.remote, c)
+	if s.remote = append(s.remote, c); len(s.remote) == 1 {
+		close(s.hopeful)
+	}
 	relays := s.relays
 	s.mu.Unlock()
 	if c.Type == CandidateRelay {
