@@ -13,8 +13,8 @@ const (
 	// besidePath is how long it looks for one at all.
 	besidePath = 2500 * time.Millisecond
 
-	// watchInterval is how often the list of interfaces is read. Systems tell of changes
-	// in ways of their own; reading it takes well under a millisecond.
+	// watchInterval is how often the list of interfaces is read where the system does not
+	// tell of changes.
 	watchInterval = 2 * time.Second
 )
 
@@ -63,12 +63,11 @@ func windowFor(granted int) int {
 // Watch calls changed each time that this machine's addresses are others than before,
 // until ctx is done or the transport closed.
 func (t *Transport) Watch(ctx context.Context, changed func()) {
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
+	news := t.net.changes(ctx)
 	last := t.addrs()
 	for {
 		select {
-		case <-tick.C:
+		case <-news:
 		case <-ctx.Done():
 			return
 		case <-t.life.Done():

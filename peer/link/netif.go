@@ -8,6 +8,8 @@ import (
 
 	"github.com/pion/transport/v2"
 	"github.com/pion/transport/v2/stdnet"
+
+	"github.com/pairterm/pairterm/peer/netchange"
 )
 
 // Loopback says when loopback addresses are offered to peers, and accepted from them.
@@ -60,6 +62,14 @@ func newNetwork(n transport.Net, loopback Loopback) (*network, error) {
 		loopback: loopback,
 		resolve:  resolveSystem,
 	}, nil
+}
+
+// changes tells when the interfaces should be read again, until ctx is done.
+func (nw *network) changes(ctx context.Context) <-chan struct{} {
+	if nw.virtual {
+		return netchange.Every(ctx, watchInterval)
+	}
+	return netchange.Notify(ctx, watchInterval)
 }
 
 // view is the machine's addresses at one moment.

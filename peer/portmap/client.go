@@ -8,8 +8,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/pairterm/pairterm/peer/netchange"
 )
 
 // Config is how a [Client] works. The zero value is usable.
@@ -25,15 +28,18 @@ type Config struct {
 
 // network is what a client knows of the machine's network.
 type network struct {
-	findRoute         func(six bool) (route, error)
+	findRoute func(six bool) (route, error)
+	// changes tells when to find it again; an own findRoute is asked every interval.
+	changes           func(ctx context.Context, interval time.Duration) <-chan struct{}
 	mapPort, ssdpPort uint16
 	// openersOf gives how the servers of a gateway are found.
 	openersOf func(r route) []opener
 }
 
 func (n network) withDefaults() network {
+	n.changes = netchange.Every
 	if n.findRoute == nil {
-		n.findRoute = findRoute
+		n.findRoute, n.changes = findRoute, netchange.Notify
 	}
 	if n.mapPort == 0 {
 		n.mapPort = mapPort

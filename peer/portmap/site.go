@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	// routeInterval is how often the way out of this machine is looked up.
+	// routeInterval is how often the way out of this machine is looked up where the
+	// system does not tell that it has changed.
 	routeInterval = 5 * time.Second
 	// firstSearch and lastSearch bound the waits between looks for servers at a router
 	// that had none, which its owner may come to switch on.
@@ -99,11 +100,10 @@ var errMoved = errors.New("another gateway or address")
 
 // follow cancels when the way out of this machine is another than r.
 func (s *site) follow(ctx context.Context, cancel context.CancelCauseFunc, r route) {
-	tick := time.NewTicker(routeInterval)
-	defer tick.Stop()
+	news := s.client.net.changes(ctx, routeInterval)
 	for {
 		select {
-		case <-tick.C:
+		case <-news:
 		case <-s.client.doubted():
 		case <-ctx.Done():
 			return
