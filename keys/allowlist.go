@@ -19,6 +19,8 @@ const (
 	// pollInterval is how often watched files are read. Together with
 	// settleTime it keeps a removal under two seconds.
 	pollInterval = time.Second
+	// noPoll is how long Run waits where there is nothing to look after.
+	noPoll = time.Hour
 	// settleTime is how long a changed file must stay as it is before it
 	// counts, so that one that an editor is just writing is not read in part.
 	settleTime = 200 * time.Millisecond
@@ -88,9 +90,10 @@ type AllowlistOptions struct {
 // warning.
 type Allowlist struct {
 	// Set once.
-	fetcher fetcher
-	warn    func(error)
-	changes chan struct{} // of capacity one
+	fetcher   fetcher
+	warn      func(error)
+	changes   chan struct{} // of capacity one
+	published chan struct{} // of capacity one: Run may have more to look after
 
 	current atomic.Pointer[List]
 
@@ -144,6 +147,7 @@ func NewAllowlist(o AllowlistOptions) (*Allowlist, error) {
 		fetcher:   fetcher{transport: o.Transport, gitHub: o.GitHubURL, gitLab: o.GitLabURL, cacheDir: o.CacheDir},
 		warn:      o.Warn,
 		changes:   make(chan struct{}, 1),
+		published: make(chan struct{}, 1),
 		conflicts: map[string]bool{},
 	}
 	for _, g := range o.Grants {
@@ -352,6 +356,10 @@ func (a *Allowlist) publishLocked() (warnings []error) {
 		conflicts[err.Error()] = true
 	}
 	a.conflicts = conflicts
+	select {
+	case a.published <- struct{}{}:
+	default:
+	}
 	same := func(x, y Entry) bool { return x.Where() == y.Where() && x.String() == y.String() }
 	if !slices.EqualFunc(a.current.Load().entries, list.entries, same) {
 		a.current.Store(list)

@@ -22,12 +22,10 @@ func (a *Allowlist) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-a.published:
 		case <-timer.C:
 		}
-		wait := pollInterval
-		if a.poll(ctx) {
-			wait = settleTime
-		}
+		wait := a.poll(ctx)
 		// Wall clock times are compared at every turn, instead of trusting one
 		// long timer, because timers stand still while a machine sleeps.
 		now, list := time.Now(), a.Current()
@@ -39,9 +37,9 @@ func (a *Allowlist) Run(ctx context.Context) error {
 	}
 }
 
-// poll reads the watched files once and tells whether one of them is changing,
-// so that it should be read again soon.
-func (a *Allowlist) poll(ctx context.Context) (unsettled bool) {
+// poll reads the watched files once and returns when to do so again: soon if one
+// of them is changing.
+func (a *Allowlist) poll(ctx context.Context) (wait time.Duration) {
 	a.mu.Lock()
 	var watched []*grantedList
 	for _, l := range a.lists {
@@ -51,21 +49,25 @@ func (a *Allowlist) poll(ctx context.Context) (unsettled bool) {
 	}
 	a.mu.Unlock()
 
+	wait = noPoll
 	for _, l := range watched {
+		wait = min(wait, pollInterval)
 		// The content is compared, never only the time and size of the file:
 		// those miss two changes within one tick of a coarse clock, and a
 		// network file system serves them from a cache, but not an open.
 		c, err := readListFile(ctx, l.grant.Source.arg)
 		if ctx.Err() != nil {
-			return false
+			return noPoll
 		}
 		a.mu.Lock()
 		warnings, again := a.observeLocked(l, c, err)
 		a.mu.Unlock()
 		a.tell(warnings)
-		unsettled = unsettled || again
+		if again {
+			wait = settleTime
+		}
 	}
-	return unsettled
+	return wait
 }
 
 // observeLocked takes note of what reading l gave, and tells whether to look
@@ -111,13 +113,13 @@ func (l *List) expiredBy(now time.Time) int {
 	return n
 }
 
-// untilExpiry returns the time to the next expiry of an entry, pollInterval at
-// most.
+// untilExpiry returns the time to the next expiry of an entry, at most
+// pollInterval, or noPoll if none expires.
 func (l *List) untilExpiry(now time.Time) time.Duration {
-	wait := pollInterval
+	wait := noPoll
 	for _, e := range l.entries {
 		if !e.ExpiresAt.IsZero() && !expired(e.ExpiresAt, now) {
-			wait = min(wait, e.ExpiresAt.Sub(now))
+			wait = min(wait, pollInterval, e.ExpiresAt.Sub(now))
 		}
 	}
 	return wait

@@ -36,6 +36,8 @@ const (
 	observeTimeout = time.Second
 	// linkTimeout bounds the search for a direct path.
 	linkTimeout = 20 * time.Second
+	// maxExpiryWait is how long a grant may outlive its end while nobody looks.
+	maxExpiryWait = time.Second
 	// prepareEvery is how often the STUN servers are asked for those who knock.
 	prepareEvery = 10 * time.Second
 	// decideTimeout bounds a whole handshake, a person's word included.
@@ -103,6 +105,7 @@ type Host[S any] struct {
 	knocks *knockLimiter
 
 	events chan Event    // for Observe
+	ends   chan struct{} // holds one notice that a grant ends at another time
 	beside chan struct{} // has a slot for each link being made beside another
 
 	mu       sync.Mutex
@@ -137,6 +140,7 @@ func NewHost[S any](cfg HostConfig[S]) (*Host[S], error) {
 		knocks: newKnockLimiter(),
 		events: make(chan Event, maxEvents),
 		beside: make(chan struct{}, maxBesideAtOnce),
+		ends:   make(chan struct{}, 1),
 		guests: map[tunnel.GuestID]*guest[S]{},
 	}
 	th.Identity = cfg.Identity
@@ -169,6 +173,7 @@ func (h *Host[S]) Run(ctx context.Context) error {
 	}()
 	h.running.Go(func() { h.lookAround(ctx) })
 	h.running.Go(func() { h.cfg.Transport.Watch(ctx, h.roam) })
+	h.running.Go(func() { h.expire(ctx) })
 	var err error
 	for {
 		var pipe net.Conn
@@ -482,7 +487,7 @@ func (h *Host[S]) Guests() []GuestInfo {
 
 // Recheck asks Authorize again about every guest: one who would not be let in
 // any more is told to go, one whose role has changed gets the new one. Call it
-// when the allowlist has changed, and now and then, since certificates expire.
+// when the allowlist has changed; that a grant ends is seen without.
 func (h *Host[S]) Recheck(ctx context.Context) {
 	for _, g := range h.all() {
 		h.recheck(ctx, g)
@@ -503,7 +508,43 @@ func (h *Host[S]) recheck(ctx context.Context, g *guest[S]) bool {
 		return false
 	}
 	g.setRole(grant.Role)
+	if g.setUntil(grant.Until) {
+		select {
+		case h.ends <- struct{}{}:
+		default:
+		}
+	}
 	return true
+}
+
+// expire rechecks guests when their grants end.
+func (h *Host[S]) expire(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-h.ends:
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		now, next := time.Now(), time.Time{}
+		for _, g := range h.all() {
+			until := g.grantedUntil()
+			switch {
+			case until.IsZero():
+			case !until.After(now):
+				h.recheck(ctx, g)
+			case next.IsZero() || until.Before(next):
+				next = until
+			}
+		}
+		timer.Stop()
+		if !next.IsZero() {
+			// Long timers are not to be trusted: they stand still while a machine sleeps.
+			timer.Reset(min(next.Sub(now), maxExpiryWait))
+		}
+	}
 }
 
 // End takes no more guests, waits until those who are linked have received all

@@ -38,6 +38,7 @@ type guest[S any] struct {
 	mu         sync.Mutex
 	lost       time.Time     // guarded by mu; since when there is no link, zero while there is one
 	role       keys.Role     // guarded by mu
+	until      time.Time     // guarded by mu; when its grant ends, zero for never
 	session    *session      // guarded by mu; the present one, or nil
 	claimed    bool          // guarded by mu; there is a session, or one is about to be bound
 	path       link.PathInfo // guarded by mu; of the last link that is gone
@@ -160,6 +161,22 @@ func (g *guest[S]) resizeLocked() {
 		g.told = told
 		g.input.Resize(cols, rows)
 	}
+}
+
+// grantedUntil is when the guest's grant ends, zero for never.
+func (g *guest[S]) grantedUntil() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.until
+}
+
+// setUntil reports whether that is another time than before.
+func (g *guest[S]) setUntil(t time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	changed := !g.until.Equal(t)
+	g.until = t
+	return changed
 }
 
 // part asks run to tell the guest to go. The first reason counts.

@@ -132,7 +132,7 @@ func authorizer(list *keys.Allowlist, log *slog.Logger) func(context.Context, tu
 	return func(_ context.Context, o tunnel.Offer, _ bool, _ func(string) error) (tunnel.Grant, error) {
 		m, err := list.Current().Lookup(o.Key, time.Now(), logins...)
 		if err == nil {
-			return tunnel.Grant{Role: m.Role, Name: grantName(m, o)}, nil
+			return tunnel.Grant{Role: m.Role, Until: m.ExpiresAt, Name: grantName(m, o)}, nil
 		}
 		log.Debug("not allowed", "key", keys.Describe(o.Key, o.Comment), "why", err)
 		refused := &tunnel.RefusedError{Code: tunnel.RefusedNotAllowed, Text: keys.ErrNotAllowed.Error()}

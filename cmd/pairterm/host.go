@@ -11,7 +11,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -280,20 +279,14 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 			return nil
 		})
 	}
-	entrance := h.entrance()
 	g.Go(func() error {
-		// Certificates expire without a change of any list.
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		addrs := ownAddresses()
+		h.transport.Watch(gctx, h.entrance().Check)
+		return nil
+	})
+	g.Go(func() error {
 		for {
 			select {
 			case <-h.list.Changes():
-			case <-tick.C:
-				if now := ownAddresses(); now != addrs {
-					addrs = now
-					entrance.Check()
-				}
 			case s := <-h.place.states:
 				log.Debug("signaling server", "url", s.URL, "phase", s.Phase, "err", s.Err, "retry", s.Retry)
 				say.info(describeState(s))

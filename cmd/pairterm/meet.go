@@ -127,13 +127,3 @@ func describeState(s signal.State) string {
 	}
 	return ""
 }
-
-// ownAddresses are this machine's addresses, to be compared: they change with the
-// networks that it is in. They are empty where they cannot be known.
-func ownAddresses() string {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprint(addrs)
-}

@@ -42,6 +42,8 @@ type Host struct {
 // Grant is what a host gives to the holder of a key.
 type Grant struct {
 	Role keys.Role
+	// Until is when the grant ends; zero means never.
+	Until time.Time
 	// Name is what the host's list calls the key; empty leaves it what the guest says.
 	Name string
 }
