@@ -13,6 +13,9 @@ import (
 	"github.com/pairterm/pairterm/term/screen"
 )
 
+// Limits that no test reaches: of rows, and of bytes.
+const all, most = 10_000, 1 << 20
+
 // reply gives the Painter what it has asked for, if it has.
 func (g *pairing) reply(rows, limit int) {
 	g.t.Helper()
@@ -64,6 +67,18 @@ func (g *pairing) printLines(word string, from, to int) {
 	}
 }
 
+// follow prints numbered lines that reach the Painter as they are.
+func (g *pairing) follow(from, to int) {
+	g.printLines("line", from, to)
+	g.log(most)
+}
+
+// flood prints so many that the Painter gets a picture of where they end.
+func (g *pairing) flood(from, to int) {
+	g.printLines("line", from, to)
+	g.frame(g.marks[len(g.marks)-1])
+}
+
 func (g *pairing) mustHave(lines ...string) {
 	g.t.Helper()
 	got := g.scrollback()
@@ -87,7 +102,6 @@ func newMissing(t *testing.T) *pairing {
 var own = []string{"my own", "$ join", "", "", "", ""}
 
 func TestMissed(t *testing.T) {
-	const all, most = 1000, 1 << 20
 	for _, tc := range []struct {
 		name string
 		run  func(t *testing.T, g *pairing) (want []string)
@@ -123,26 +137,20 @@ func TestMissed(t *testing.T) {
 		{"a flood", func(t *testing.T, g *pairing) []string {
 			g.frame(nil)
 			g.mustShow("joined")
-			g.printLines("line", 0, 10)
-			g.log(most)
-			g.printLines("line", 10, 200)
-			g.frame(g.marks[len(g.marks)-1])
+			g.follow(0, 10)
+			g.flood(10, 200)
 			g.mustShow("the flood")
 			g.answer(all, most)
-			g.printLines("line", 200, 210)
-			g.log(most)
+			g.follow(200, 210)
 			return numbered("line", 0, 206)
 		}},
 		{"a flood, and more before it is quiet", func(t *testing.T, g *pairing) []string {
 			g.frame(nil)
-			g.printLines("line", 0, 100)
-			g.frame(g.marks[0])
+			g.flood(0, 100)
 			g.show()
-			g.printLines("line", 100, 110)
-			g.log(most)
+			g.follow(100, 110)
 			g.mustShow("bytes again")
-			g.printLines("line", 110, 300)
-			g.frame(g.marks[len(g.marks)-1])
+			g.flood(110, 300)
 			g.mustShow("the second flood")
 			g.answer(all, most)
 			return numbered("line", 0, 296)
@@ -150,17 +158,14 @@ func TestMissed(t *testing.T) {
 		{"a flood that is too long", func(t *testing.T, g *pairing) []string {
 			g.frame(nil)
 			g.show()
-			g.printLines("line", 0, 10)
-			g.log(most)
-			g.printLines("line", 10, 500)
-			g.frame(g.marks[len(g.marks)-1])
+			g.follow(0, 10)
+			g.flood(10, 500)
 			g.answer(100, most)
 			return slices.Concat(numbered("line", 0, 6), []string{"-- 390 lines left out --"}, numbered("line", 396, 496))
 		}},
 		{"few bytes are allowed", func(t *testing.T, g *pairing) []string {
 			g.frame(nil)
-			g.printLines("line", 0, 500)
-			g.frame(g.marks[0])
+			g.flood(0, 500)
 			g.answer(all, 1500)
 			got := g.scrollback()
 			n := len(got) - len(own) - 1
@@ -171,11 +176,9 @@ func TestMissed(t *testing.T) {
 		}},
 		{"the host does not answer", func(t *testing.T, g *pairing) []string {
 			g.frame(nil)
-			g.printLines("line", 0, 500)
-			g.frame(g.marks[0])
+			g.flood(0, 500)
 			g.show()
-			g.printLines("line", 500, 520)
-			g.log(most)
+			g.follow(500, 520)
 			g.mustShow("waiting")
 			for range missedTries {
 				g.now = g.now.Add(missedPatience)
@@ -187,11 +190,9 @@ func TestMissed(t *testing.T) {
 		{"a notice over it", func(t *testing.T, g *pairing) []string {
 			g.frame(nil)
 			g.p.Notice("look")
-			g.printLines("line", 0, 20)
-			g.log(most)
+			g.follow(0, 20)
 			g.show()
-			g.printLines("line", 20, 30)
-			g.log(most)
+			g.follow(20, 30)
 			g.show()
 			g.now = g.now.Add(5 * time.Second)
 			g.mustShow("no notice")
@@ -199,8 +200,7 @@ func TestMissed(t *testing.T) {
 		}},
 		{"a terminal that is too slow", func(t *testing.T, g *pairing) []string {
 			g.frame(nil)
-			g.printLines("line", 0, 10)
-			g.log(most)
+			g.follow(0, 10)
 			g.show()
 			long := strings.Repeat("\x1b[m", maxUnwritten/3)
 			g.printLines("line", 10, 50)
@@ -227,13 +227,11 @@ func TestMissed(t *testing.T) {
 		}},
 		{"a window of another size for a while", func(t *testing.T, g *pairing) []string {
 			g.frame(nil)
-			g.printLines("line", 0, 10)
-			g.log(most)
+			g.follow(0, 10)
 			g.show()
 			g.resizeGuest(Size{50, 5})
 			g.mustShow("wider")
-			g.printLines("line", 10, 30)
-			g.log(most)
+			g.follow(10, 30)
 			g.mustShow("more, wider")
 			g.resizeGuest(Size{40, 5})
 			g.mustShow("as it was")
@@ -243,11 +241,9 @@ func TestMissed(t *testing.T) {
 		}},
 		{"leaving before it is quiet", func(t *testing.T, g *pairing) []string {
 			g.frame(nil)
-			g.printLines("line", 0, 100)
-			g.frame(g.marks[0])
+			g.flood(0, 100)
 			g.show()
-			g.printLines("line", 100, 110)
-			g.log(most)
+			g.follow(100, 110)
 			g.mustShow("the last words")
 			if err := g.p.leave(); err != nil {
 				t.Fatal(err)
@@ -275,8 +271,7 @@ func TestMissedQuiet(t *testing.T) {
 	g.show()
 	asked := 0
 	for i := range 200 {
-		g.printLines("line", 100*i, 100*i+100)
-		g.frame(g.marks[len(g.marks)-1])
+		g.flood(100*i, 100*i+100)
 		for range 7 {
 			g.now = g.now.Add(100 * time.Millisecond)
 			buf, _ := g.p.next(nil, g.now)
@@ -292,7 +287,7 @@ func TestMissedQuiet(t *testing.T) {
 		t.Errorf("the host was asked %d times in %v", asked, 140*time.Second)
 	}
 	g.now = g.now.Add(missedQuietMax)
-	g.answer(1000, 1<<20)
+	g.answer(all, most)
 	g.mustShow("in the end")
 	if got := g.scrollback(); got[len(got)-1] != "line 19995" {
 		t.Errorf("the last row is %q", got[len(got)-1])
@@ -322,16 +317,16 @@ func TestMissedAtRandom(t *testing.T) {
 				g.p.Repaint()
 			case 9:
 				g.now = g.now.Add(time.Duration(rng.IntN(2000)) * time.Millisecond)
-				g.answer(10000, 1<<20)
+				g.answer(all, most)
 			default:
 				g.show()
-				g.reply(10000, 1<<20)
+				g.reply(all, most)
 			}
 		}
-		g.log(1 << 20)
+		g.log(most)
 		for range 5 {
 			g.now = g.now.Add(10 * time.Second)
-			g.answer(10000, 1<<20)
+			g.answer(all, most)
 		}
 		g.mustShow(fmt.Sprint("seed ", seed))
 		want := slices.Clone(own)
@@ -354,7 +349,7 @@ func TestMissedIsClean(t *testing.T) {
 	g.printLines("old", 0, 20)
 	g.frame(nil)
 	g.show()
-	p := appendMissed(nil, g.host.settle().Snapshot, <-g.p.Missed(), 100, 1<<20)
+	p := appendMissed(nil, g.host.settle().Snapshot, <-g.p.Missed(), 100, most)
 	p = slices.Concat(p[:missedHeader], []byte("\x1b[6n\x1b[c\x1b]11;?\a"), p[missedHeader:], []byte("\x1bP$qm"))
 	if err := g.p.Scrollback(p); err != nil {
 		t.Fatal(err)
