@@ -143,6 +143,19 @@ func TestEvilServer(t *testing.T) {
 				return [][]byte{p}
 			}
 		},
+		"reorders": func() func(int, []byte) [][]byte {
+			var held []byte
+			return func(i int, p []byte) [][]byte {
+				switch i {
+				case damaged:
+					held = p
+					return nil
+				case damaged + 1:
+					return [][]byte{p, held}
+				}
+				return [][]byte{p}
+			}
+		},
 		"truncates": func() func(int, []byte) [][]byte {
 			return func(i int, p []byte) [][]byte {
 				if i == damaged {
@@ -245,6 +258,9 @@ func TestEvilServer(t *testing.T) {
 				}
 				if _, info := g.Host(); info != (peer.Info{}) || g.page.Mark() != "" {
 					t.Errorf("the guest has been told %+v, %q", info, g.page.Mark())
+				}
+				if direction == "guest to host" && saw[peer.Joined](n) != (mangler() == nil) {
+					t.Error("the host has seen somebody join whose words were changed")
 				}
 				// What is withheld ends in silence, what is changed is noticed; the word of
 				// that may be lost when the pipe breaks under what the other end still sends.
