@@ -134,6 +134,7 @@ type Guest[S any] struct {
 	cfg      GuestConfig[S]
 	room     signal.Room
 	receiver *stream.Receiver[S]
+	absence  time.Duration  // the constant, but in tests
 	stalls   chan bool      // whether the receiver is stalled; holds the latest
 	proving  chan struct{}  // holds a token while no attempt is proving a key
 	ending   sync.WaitGroup // what nobody waits for before Close: tunnels and attempts that are over
@@ -154,6 +155,7 @@ func NewGuest[S any](cfg GuestConfig[S]) *Guest[S] {
 	}
 	g := &Guest[S]{
 		cfg:     cfg,
+		absence: absence,
 		room:    signal.RoomOf(cfg.Ticket.Pin),
 		stalls:  make(chan bool, 1),
 		proving: make(chan struct{}, 1),
@@ -477,11 +479,11 @@ func (g *Guest[S]) comeBack(ctx context.Context) attemptResult {
 			missing = time.Time{}
 		case missing.IsZero():
 			missing = time.Now()
-		case time.Since(missing) >= absence:
+		case time.Since(missing) >= g.absence:
 			return attemptResult{err: fmt.Errorf("%w: %w", ErrHostGone, err)}
 		}
 		if !missing.IsZero() { // looks once more when the time is over, not seconds later
-			wait = min(wait, absence-time.Since(missing))
+			wait = min(wait, g.absence-time.Since(missing))
 		}
 		g.cfg.Log.Info("no new link", "err", err)
 		g.setStatus(func(s *Status) { s.Retry = err })

@@ -222,17 +222,20 @@ func (n *network) observe(e peer.Event) {
 	n.events = append(n.events, e)
 }
 
-// saw reports whether an event of type E has happened.
-func saw[E peer.Event](n *network) bool {
+// count is how many events of type E have happened.
+func count[E peer.Event](n *network) (events int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, e := range n.events {
 		if _, ok := e.(E); ok {
-			return true
+			events++
 		}
 	}
-	return false
+	return events
 }
+
+// saw reports whether an event of type E has happened.
+func saw[E peer.Event](n *network) bool { return count[E](n) > 0 }
 
 func (n *network) typist(i int) *typist {
 	n.mu.Lock()
@@ -635,6 +638,41 @@ func TestSpareLink(t *testing.T) {
 }
 
 // TestHostGone ends the host and the server; the guest must not wait for ever.
+// TestHostVanishes has a host that is killed with the server inside it: the guest tries
+// for a while to come back, then gives up.
+func TestHostVanishes(t *testing.T) {
+	fw := newFirewall(t)
+	fw.closed.Store(false)
+	n := newNetworkWith(t, link.Config{Loopback: link.LoopbackOnly, Net: fw})
+	id := newIdentity(t, "alice")
+	n.allow(id, keys.RoleType)
+	g := n.newGuest(id)
+	const absence = 2 * time.Second
+	g.SetAbsence(absence)
+	n.run(g)
+	fw.closed.Store(true)
+	n.web.CloseClientConnections()
+	n.web.Listener.Close()
+	if _, err := g.SendKeys(t.Context(), []byte("anybody?")); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	select {
+	case <-g.end:
+	case <-time.After(patience):
+		t.Fatal("the guest does not give up")
+	}
+	if !errors.Is(g.err, peer.ErrHostGone) {
+		t.Errorf("ended with %v, want ErrHostGone", g.err)
+	}
+	if took := time.Since(began); took < absence {
+		t.Errorf("gave up after %v", took)
+	}
+	if g.Undelivered() != 8 {
+		t.Errorf("%d bytes did not arrive, want 8", g.Undelivered())
+	}
+}
+
 func TestHostGone(t *testing.T) {
 	n := newNetwork(t)
 	g := n.newGuest(newIdentity(t, "alice"))
