@@ -164,9 +164,11 @@ func (d *display) resize(window, shared Size, changed bool) {
 	d.turn.Lock()
 	defer d.turn.Unlock()
 	d.mu.Lock()
+	// A terminal that changes its size wraps and moves its lines by rules of its
+	// own, and may fetch some from before the session: what it shows then is not
+	// what guests see, and a notice is not where it was.
+	d.redraw = d.redraw || !d.direct || d.uncover != nil || window != d.view.window
 	d.view.window, d.view.shared = window, shared
-	// A notice is not where it was, after the terminal has moved its lines.
-	d.redraw = d.redraw || !d.direct || d.uncover != nil
 	d.mu.Unlock()
 	d.uncover = nil
 	if changed {

@@ -214,6 +214,22 @@ func TestDisplayConstrained(t *testing.T) {
 	})
 }
 
+// TestDisplayResized has a terminal that moves its lines in its own way when its
+// window grows, for example because it fetches some from before the session.
+func TestDisplayResized(t *testing.T) {
+	withDisplay(t, Size{20, 6}, func(o *ownTerminal) {
+		o.print("$ one\r\n$ two\r\n\x1b[3")
+		o.tty.mu.Lock()
+		o.tty.screen.Resize(20, 8)
+		o.tty.screen.Write([]byte("\x18\x1b7\x1b[H\x1b[2Learlier\x1b8\x1b[2B\x1b[3"))
+		o.tty.mu.Unlock()
+		o.d.resize(Size{20, 8}, Size{20, 8}, true)
+		o.wait(time.Second)
+		o.print("1mred\x1b[1;7Hx")
+		o.mustEqual("in another size")
+	})
+}
+
 // TestDisplayFinish leaves the cursor at the beginning of a line.
 func TestDisplayFinish(t *testing.T) {
 	var tty *fakeTerminal
