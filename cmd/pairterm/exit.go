@@ -6,12 +6,12 @@ package main
 // that; the numbers are those of sysexits(3) where it has one.
 const (
 	exitOK        = 0
-	exitUsage     = 64  // the command line or the configuration is wrong
+	exitUsage     = 64  // the command line is wrong
 	exitTicket    = 65  // the ticket is cut off, mistyped or too new
 	exitKey       = 66  // no key, an unusable key, a wrong passphrase
 	exitNoHost    = 68  // the server has no such room: the host is not there
 	exitNoServer  = 69  // no signaling server could be reached
-	exitTerminal  = 71  // no terminal, no PTY, no shell
+	exitSystem    = 71  // no terminal, no PTY, no shell, no such port to be had
 	exitFile      = 73  // a file could not be read or made
 	exitLost      = 74  // the direct connection was lost and could not be made again
 	exitNoPath    = 75  // no direct path between the two machines

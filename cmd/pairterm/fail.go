@@ -86,8 +86,8 @@ var adviceTable = []advice{
 	{signal.ErrTimeout, exitNoServer, "check the network and try again"},
 	{signal.ErrLost, exitNoServer, "check the network and try again"},
 
-	{term.ErrHosting, exitTerminal, "host from Linux, macOS or FreeBSD; Windows can join"},
-	{term.ErrNotTerminal, exitTerminal, "run it in a terminal"},
+	{term.ErrHosting, exitSystem, "host from Linux, macOS or FreeBSD; Windows can join"},
+	{term.ErrNotTerminal, exitSystem, "run it in a terminal"},
 
 	{fs.ErrPermission, exitFile, "check the permissions of the file"},
 	{fs.ErrNotExist, exitFile, "check the name of the file"},

@@ -42,7 +42,7 @@ func runHost(ctx context.Context, std stdio, ui *ui, o hostOptions) (err error) 
 	}
 	command, err := term.ResolveCommand(o.command)
 	if err != nil {
-		return fail(exitTerminal, err, "name a command that exists: pairterm host -- COMMAND")
+		return fail(exitSystem, err, "name a command that exists: pairterm host -- COMMAND")
 	}
 	say := newAnnouncer(ui, o.quiet)
 	defer say.close()
@@ -76,7 +76,7 @@ func hostTerminal(std stdio, headless bool) (*term.TTY, error) {
 	}
 	tty, err := term.OpenTTY(std.In, std.Out)
 	if errors.Is(err, term.ErrNotTerminal) {
-		return nil, fail(exitTerminal, errors.New("stdin and stdout are not a terminal"),
+		return nil, fail(exitSystem, errors.New("stdin and stdout are not a terminal"),
 			"to share without one, as a service or in CI: pairterm host --headless")
 	}
 	return tty, err
@@ -258,7 +258,7 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 			log.Warn("no keeper for the terminal", "err", err)
 		}
 		if err := tty.Raw(); err != nil {
-			return fail(exitTerminal, err)
+			return fail(exitSystem, err)
 		}
 		say.through(shared)
 	}

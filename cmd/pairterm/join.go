@@ -24,7 +24,7 @@ import (
 func runJoin(ctx context.Context, std stdio, ui *ui, o joinOptions) (err error) {
 	tty, err := term.OpenTTY(std.In, std.Out)
 	if errors.Is(err, term.ErrNotTerminal) {
-		return fail(exitTerminal, errors.New("stdin and stdout are not a terminal"), "join from a terminal")
+		return fail(exitSystem, errors.New("stdin and stdout are not a terminal"), "join from a terminal")
 	}
 	if err != nil {
 		return err
@@ -196,7 +196,7 @@ func (j *joining) attend(ctx context.Context) error {
 	_ = term.StartKeeper(j.tty) // without it only SIGKILL leaves a mess
 	if err := j.tty.Raw(); err != nil {
 		j.guest.Leave()
-		return fail(exitTerminal, err)
+		return fail(exitSystem, err)
 	}
 	// A signal ends it, too, as if the guest had left; so does a terminal that is gone.
 	g, gctx := errgroup.WithContext(context.WithoutCancel(ctx))

@@ -120,5 +120,5 @@ func portFailure(err error, o hostOptions) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		hint = "another program has that port, perhaps another pairterm host; choose another one"
 	}
-	return fail(exitUsage, err, hint)
+	return fail(exitSystem, err, hint)
 }

@@ -142,5 +142,5 @@ func listenFailure(err error, flag string) error {
 	if errors.Is(err, syscall.EADDRNOTAVAIL) {
 		return usage("this machine does not have that address; to listen on all that it has: "+flag+" :PORT", "%w", err)
 	}
-	return fail(exitError, err, "another program may use the port, or it takes privileges; choose another with "+flag)
+	return fail(exitSystem, err, "another program may use the port, or it takes privileges; choose another with "+flag)
 }
