@@ -255,7 +255,7 @@ func (g *Guest[S]) improve(ctx context.Context, s *session, better chan<- *sessi
 		})
 	})
 
-	looks, last := firstLooks(s.link.Path(), s.moved)
+	looks, last := firstLooks(s.link.Path(), s.link.OnlyPath(), s.moved)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	plan := func() {
@@ -301,13 +301,13 @@ func (g *Guest[S]) improve(ctx context.Context, s *session, better chan<- *sessi
 	}
 }
 
-// firstLooks is when to look for a better path than p, and the time between looks after
-// that, 0 for none.
-func firstLooks(p link.PathInfo, moved bool) (looks []time.Duration, last time.Duration) {
+// firstLooks is when to look for a better path than p, which may be the only one, and the
+// time between looks after that, 0 for none.
+func firstLooks(p link.PathInfo, only, moved bool) (looks []time.Duration, last time.Duration) {
 	switch {
 	case p.TCP() || p.Relayed():
 		return looksOther, looksLast
-	case p.RTT != 0 && p.RTT < shortRTT:
+	case only, p.RTT != 0 && p.RTT < shortRTT:
 		return nil, 0
 	case moved:
 		return looksMoved, 0

@@ -148,6 +148,60 @@ func TestNothingBeside(t *testing.T) {
 	})
 }
 
+func TestOnlyPath(t *testing.T) {
+	// What becomes of the host's messages; it has a private address, then a public one.
+	keep := func(private, end bool) func(m link.Message) []link.Message {
+		return func(m link.Message) []link.Message {
+			switch m := m.(type) {
+			case link.Candidate:
+				if m.Addr.Addr().IsPrivate() && !private {
+					return nil
+				}
+				if !m.Addr.Addr().IsPrivate() && end {
+					return []link.Message{m, link.EndOfCandidates{}} // no STUN server is slow
+				}
+			case link.EndOfCandidates:
+				return nil
+			}
+			return []link.Message{m}
+		}
+	}
+	for _, tc := range []struct {
+		name   string
+		filter func(link.Message) []link.Message
+		want   bool
+	}{
+		{"one address", keep(false, true), true},
+		{"another one", keep(true, true), false},
+		{"perhaps another one", keep(false, false), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWAN(t, 50*time.Millisecond, &coneNAT)
+				guest, host := w.transports(t)
+				a, b := newSignalers()
+				b.filter = tc.filter
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				defer cancel()
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					if _, err := host.Accept(ctx, b); err != nil {
+						t.Error(err)
+					}
+				})
+				l, err := guest.Dial(ctx, a)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := l.OnlyPath(); got != tc.want {
+					t.Errorf("%v, over %v", got, l.Path())
+				}
+				wg.Wait()
+			})
+		})
+	}
+}
+
 func mustListen(t *testing.T, tr *link.Transport) []netip.AddrPort {
 	t.Helper()
 	addrs, err := tr.Listen()

@@ -30,6 +30,7 @@ type Link struct {
 	binding   [32]byte // set before the link is handed out
 	sync      *Channel // likewise
 	control   *Channel // likewise
+	only      bool     // likewise; see OnlyPath
 
 	path        atomic.Pointer[PathInfo] // nil until there is one; written with mu held
 	pathChanged chan struct{}
@@ -56,6 +57,11 @@ func (l *Link) Sync() *Channel { return l.sync }
 
 // Control is the reliable, ordered channel.
 func (l *Link) Control() *Channel { return l.control }
+
+// OnlyPath reports that the peer, while the link was set up, has named all its addresses,
+// and that over UDP it has none but the one in use. As long as neither end's networks change,
+// [Transport.DialBeside] has nothing to find beside a direct UDP path then.
+func (l *Link) OnlyPath() bool { return l.only }
 
 // Dialed reports whether this end dialed, as guests do.
 func (l *Link) Dialed() bool { return l.dialed }

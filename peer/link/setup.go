@@ -172,6 +172,7 @@ type setup struct {
 	relays    []*relay
 	detours   []Candidate // the peer's addresses as reached over the relays
 	relayErr  error       // why there is no relay, as far as known
+	complete  bool        // the peer has named all its addresses
 	agreed    bool        // the peer takes relayed paths
 	peerRelay bool        // and has a server
 	refused   int
@@ -209,6 +210,7 @@ func (s *setup) run(ctx context.Context) error {
 	if err != nil {
 		s.link.log.Debug("no link", "err", err)
 	} else {
+		s.link.only = s.onlyPath()
 		s.link.log.Debug("link is up", "path", s.link.Path())
 	}
 	s.link.logPairs()
@@ -381,6 +383,11 @@ func (s *setup) receive(ctx context.Context) {
 				err = s.apply(ctx, m, n)
 			}
 			n++
+			if err == nil && ended {
+				s.mu.Lock()
+				s.complete = true
+				s.mu.Unlock()
+			}
 			if err == nil && ended && s.plan.avoid.IsValid() && !s.anyRemote() {
 				err = s.noPath(nil)
 			}
@@ -393,6 +400,19 @@ func (s *setup) receive(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// onlyPath is Link.OnlyPath.
+func (s *setup) onlyPath() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	used := s.link.Path().Remote
+	for _, c := range s.remote {
+		if c.Transport == CandidateUDP && c.Addr != used {
+			return false
+		}
+	}
+	return s.complete
 }
 
 // anyRemote reports whether the peer has named an address to try.
