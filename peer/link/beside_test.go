@@ -88,6 +88,9 @@ func TestDialBeside(t *testing.T) {
 	if l1.Binding() == l2.Binding() {
 		t.Error("both have the same binding")
 	}
+	if l2.OnlyPath() {
+		t.Errorf("%v is there no more", l1.Path())
+	}
 }
 
 // With one path only, which takes all the time that there is, no link is made beside it,

@@ -17,6 +17,10 @@ import (
 // just not have sent anything yet, or too much may have been lost.
 const retryInterval = 1500 * time.Millisecond
 
+// hopeWithin is how long an end that looks for another path waits for the peer to name an
+// address, or all that it has, before it names its own.
+const hopeWithin = 500 * time.Millisecond
+
 const (
 	// tcpDelay is the head start of UDP: it finds most paths by then, and TCP, which is
 	// worse for keys under loss, need not be tried.
@@ -333,12 +337,17 @@ func (s *setup) send(ctx context.Context) {
 			return
 		}
 		if n == 0 && s.plan.avoid.IsValid() {
-			// The peer need not check addresses if it has none but the present one.
+			// The peer need not check addresses if it has none but the present one; but it
+			// may keep back some of its own.
+			hope := time.NewTimer(hopeWithin)
 			select {
 			case <-s.hopeful:
+			case <-hope.C:
 			case <-ctx.Done():
+				hope.Stop()
 				return
 			}
+			hope.Stop()
 		}
 	}
 }
@@ -412,7 +421,8 @@ func (s *setup) onlyPath() bool {
 			return false
 		}
 	}
-	return s.complete
+	// Beside another link the address in use there is not among them.
+	return s.complete && !s.plan.avoid.IsValid()
 }
 
 // anyRemote reports whether the peer has named an address to try.
