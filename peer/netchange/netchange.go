@@ -32,7 +32,9 @@ func Notify(ctx context.Context, interval time.Duration) <-chan struct{} {
 				return
 			}
 			tell(out)
-			pause(ctx, settle)
+			if pause(ctx, settle) && news.drain() {
+				tell(out)
+			}
 		}
 	}()
 	return out

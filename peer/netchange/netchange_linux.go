@@ -11,7 +11,8 @@ import (
 // groups are the multicast groups of rtnetlink(7) that tell of what Notify is about.
 const groups = unix.RTMGRP_LINK |
 	unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR |
-	unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE
+	unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE |
+	1<<(unix.RTNLGRP_IPV4_RULE-1) | 1<<(unix.RTNLGRP_IPV6_RULE-1)
 
 // subscription is a netlink socket.
 type subscription struct{ *os.File }
@@ -37,4 +38,26 @@ func (s *subscription) wait() error {
 		return err
 	}
 	return nil
+}
+
+// drain drops the messages that are waiting, and reports whether there were any.
+func (s *subscription) drain() (any bool) {
+	conn, err := s.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var message [1]byte
+	_ = conn.Read(func(fd uintptr) bool {
+		for {
+			_, err := unix.Read(int(fd), message[:])
+			switch err {
+			case nil, unix.ENOBUFS:
+				any = true
+			case unix.EINTR:
+			default:
+				return true
+			}
+		}
+	})
+	return any
 }

@@ -56,6 +56,7 @@ func TestNotify(t *testing.T) {
 			default:
 			}
 		}
+		time.Sleep(2 * settle)
 		select {
 		case <-news:
 			t.Error("told of nothing")

@@ -11,4 +11,6 @@ func subscribe() (*subscription, error) { return nil, errors.ErrUnsupported }
 
 func (*subscription) wait() error { return errors.ErrUnsupported }
 
+func (*subscription) drain() bool { return false }
+
 func (*subscription) Close() error { return nil }

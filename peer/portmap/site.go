@@ -102,14 +102,14 @@ var errMoved = errors.New("another gateway or address")
 func (s *site) follow(ctx context.Context, cancel context.CancelCauseFunc, r route) {
 	news := s.client.net.changes(ctx, routeInterval)
 	for {
+		if now, _ := s.client.net.findRoute(s.six); now != r {
+			cancel(errMoved)
+			return
+		}
 		select {
 		case <-news:
 		case <-s.client.doubted():
 		case <-ctx.Done():
-			return
-		}
-		if now, _ := s.client.net.findRoute(s.six); now != r {
-			cancel(errMoved)
 			return
 		}
 	}
