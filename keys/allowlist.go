@@ -90,10 +90,10 @@ type AllowlistOptions struct {
 // warning.
 type Allowlist struct {
 	// Set once.
-	fetcher   fetcher
-	warn      func(error)
-	changes   chan struct{} // of capacity one
-	published chan struct{} // of capacity one: Run may have more to look after
+	fetcher fetcher
+	warn    func(error)
+	changes chan struct{} // of capacity one
+	loaded  chan struct{} // of capacity one: Run may have more to look after
 
 	current atomic.Pointer[List]
 
@@ -147,7 +147,7 @@ func NewAllowlist(o AllowlistOptions) (*Allowlist, error) {
 		fetcher:   fetcher{transport: o.Transport, gitHub: o.GitHubURL, gitLab: o.GitLabURL, cacheDir: o.CacheDir},
 		warn:      o.Warn,
 		changes:   make(chan struct{}, 1),
-		published: make(chan struct{}, 1),
+		loaded:    make(chan struct{}, 1),
 		conflicts: map[string]bool{},
 	}
 	for _, g := range o.Grants {
@@ -207,8 +207,17 @@ func (a *Allowlist) Add(ctx context.Context, g Grant) error {
 	a.lists = append(a.lists, l)
 	warnings := a.publishLocked()
 	a.mu.Unlock()
+	a.rouse()
 	a.tell(warnings)
 	return nil
+}
+
+// rouse has Run see what there is to look after.
+func (a *Allowlist) rouse() {
+	select {
+	case a.loaded <- struct{}{}:
+	default:
+	}
 }
 
 func (a *Allowlist) load(ctx context.Context, lists []*grantedList) error {
@@ -242,6 +251,7 @@ func (a *Allowlist) load(ctx context.Context, lists []*grantedList) error {
 	}
 	warnings = append(warnings, a.publishLocked()...)
 	a.mu.Unlock()
+	a.rouse()
 	a.tell(warnings)
 	return errors.Join(errs...)
 }
@@ -356,10 +366,6 @@ func (a *Allowlist) publishLocked() (warnings []error) {
 		conflicts[err.Error()] = true
 	}
 	a.conflicts = conflicts
-	select {
-	case a.published <- struct{}{}:
-	default:
-	}
 	same := func(x, y Entry) bool { return x.Where() == y.Where() && x.String() == y.String() }
 	if !slices.EqualFunc(a.current.Load().entries, list.entries, same) {
 		a.current.Store(list)

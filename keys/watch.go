@@ -22,7 +22,7 @@ func (a *Allowlist) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-a.published:
+		case <-a.loaded:
 		case <-timer.C:
 		}
 		wait := a.poll(ctx)
