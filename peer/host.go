@@ -496,6 +496,8 @@ func (h *Host[S]) Recheck(ctx context.Context) {
 
 // recheck is Recheck for one guest; it reports whether that may stay.
 func (h *Host[S]) recheck(ctx context.Context, g *guest[S]) bool {
+	g.checking.Lock()
+	defer g.checking.Unlock()
 	grant, err := h.cfg.Authorize(ctx, tunnel.Offer{Key: g.key, Comment: g.comment}, false, nil)
 	if err != nil {
 		g.setRole(keys.RoleNone)

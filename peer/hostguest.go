@@ -32,8 +32,9 @@ type guest[S any] struct {
 	asks    chan historyAsk // holds the newest
 	gone    chan struct{}   // closed when run has returned
 
-	sizing sync.Mutex // held while the role or the size is passed on to input
-	told   [2]int     // the columns and rows that input knows of; guarded by sizing
+	checking sync.Mutex // held while the host is asked whether it may stay, and that is applied; before sizing
+	sizing   sync.Mutex // held while the role or the size is passed on to input
+	told     [2]int     // the columns and rows that input knows of; guarded by sizing
 
 	mu         sync.Mutex
 	lost       time.Time     // guarded by mu; since when there is no link, zero while there is one

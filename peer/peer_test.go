@@ -637,7 +637,6 @@ func TestSpareLink(t *testing.T) {
 	}
 }
 
-// TestHostGone ends the host and the server; the guest must not wait for ever.
 // TestHostVanishes has a host that is killed with the server inside it: the guest tries
 // for a while to come back, then gives up.
 func TestHostVanishes(t *testing.T) {
@@ -673,6 +672,7 @@ func TestHostVanishes(t *testing.T) {
 	}
 }
 
+// TestHostGone ends the host and the server; the guest must not wait for ever.
 func TestHostGone(t *testing.T) {
 	n := newNetwork(t)
 	g := n.newGuest(newIdentity(t, "alice"))
