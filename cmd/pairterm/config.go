@@ -155,7 +155,7 @@ func values(v any, repeatable bool) ([]string, error) {
 			return nil, fmt.Errorf("%v is neither a text nor a number nor true or false", e)
 		}
 		text := fmt.Sprint(e)
-		if text == "" {
+		if strings.TrimSpace(text) == "" {
 			return nil, errors.New("the text is empty; leave it out")
 		}
 		if rest, ok := strings.CutPrefix(text, "~/"); ok {

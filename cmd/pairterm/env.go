@@ -32,7 +32,13 @@ var noSettings = append([]string{envSession, envTicket,
 
 // kubernetesVariable is what Kubernetes sets in all containers of a namespace in which
 // a service is called pairterm.
-var kubernetesVariable = regexp.MustCompile(`_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)`)
+var kubernetesVariable = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?$`)
+
+// kubernetesPort reports whether a variable is the other one that Kubernetes sets: where a
+// port of such a service is, as in tcp://10.0.0.1:8080.
+func kubernetesPort(name, value string) bool {
+	return strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://")
+}
 
 // envName is the variable that stands for a flag.
 func envName(flag string) string {
@@ -44,7 +50,7 @@ func envName(flag string) string {
 func withEnvironment(flags []cli.Flag) []cli.Flag {
 	for _, f := range flags {
 		var name []string
-		if n := envName(f.Names()[0]); os.Getenv(n) != "" {
+		if n := envName(f.Names()[0]); os.Getenv(n) != "" && !kubernetesPort(n, os.Getenv(n)) {
 			name = []string{n}
 		}
 		switch f := f.(type) {
@@ -77,7 +83,7 @@ func strayVariables(commands []*cli.Command, environ []string) []string {
 		switch {
 		case !ours || value == "" || slices.Contains(noSettings, name):
 			continue
-		case strings.HasPrefix(name, envTests) || kubernetesVariable.MatchString(name):
+		case strings.HasPrefix(name, envTests) || kubernetesVariable.MatchString(name) || kubernetesPort(name, value):
 			continue
 		case slices.ContainsFunc(known, func(k string) bool { return envName(k) == name }):
 			continue

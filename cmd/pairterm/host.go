@@ -231,10 +231,8 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 		History:   func(from uint64) []byte { return shared.Scrollback(from, maxHistoryLines, peer.MaxHistory) },
 		Observe: func(e peer.Event) {
 			switch e.(type) {
-			case peer.Joined:
-				procs.serve(1)
-			case peer.Left:
-				procs.serve(-1)
+			case peer.Joined, peer.Left:
+				procs.serve(len(commands.guests()))
 			}
 			say.info(describeEvent(e))
 			for _, line := range elaborate(e) {

@@ -49,7 +49,7 @@ func loadList(ctx context.Context, what string, o keys.AllowlistOptions) (*keys.
 	switch {
 	case unquoted:
 		err = fail(exitUsage, err, quoteKeyHint)
-	case errors.As(err, &bad):
+	case errors.As(err, &bad) && !remote:
 		err = fail(exitFile, err, "mend the list; nothing in it is skipped in silence")
 	case known:
 	case remote:

@@ -17,8 +17,8 @@ const guestsPerProcessor = 8
 type processors struct {
 	most int // what there are, 1 or more; 0: the user has decided
 
-	mu     sync.Mutex
-	guests int // that are served
+	mu  sync.Mutex
+	now int
 }
 
 // oneProcessor begins with one, unless the user has decided by GOMAXPROCS.
@@ -26,24 +26,15 @@ func oneProcessor() *processors {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return &processors{}
 	}
-	return &processors{most: runtime.GOMAXPROCS(1)}
+	return &processors{most: runtime.GOMAXPROCS(1), now: 1}
 }
 
-// serve is told that there are so many guests more, or fewer.
-func (p *processors) serve(more int) {
-	if p.most == 0 {
-		return
-	}
+// serve is told how many guests there are.
+func (p *processors) serve(guests int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before := p.wanted()
-	p.guests = max(p.guests+more, 0)
-	if n := p.wanted(); n != before {
+	if n := min(1+guests/guestsPerProcessor, p.most); p.most != 0 && n != p.now {
+		p.now = n
 		runtime.GOMAXPROCS(n)
 	}
-}
-
-// wanted is called with mu held.
-func (p *processors) wanted() int {
-	return min(1+p.guests/guestsPerProcessor, p.most)
 }
