@@ -220,14 +220,15 @@ func TestSharedInterrupt(t *testing.T) {
 func TestSharedHangup(t *testing.T) {
 	for _, tt := range []struct {
 		name, script string
+		grace        time.Duration
 		want         int
 	}{
-		{"plain", "echo ready; while :; do sleep 1000; done", 128 + int(unix.SIGHUP)},
-		{"says goodbye", `trap 'echo bye; exit 5' HUP; echo ready; sleep 1000 & wait; wait`, 5},
-		{"does not listen", `trap '' HUP TERM INT; echo ready; exec sleep 1000`, 128 + int(unix.SIGKILL)},
+		{"plain", "echo ready; while :; do sleep 1000; done", time.Minute, 128 + int(unix.SIGHUP)},
+		{"says goodbye", `trap 'echo bye; exit 5' HUP; echo ready; sleep 1000 & wait; wait`, time.Minute, 5},
+		{"does not listen", `trap '' HUP TERM INT; echo ready; exec sleep 1000`, 100 * time.Millisecond, 128 + int(unix.SIGKILL)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := share(t, tt.script, SharedOptions{Grace: 300 * time.Millisecond})
+			r := share(t, tt.script, SharedOptions{Grace: tt.grace})
 			r.expect("ready")
 			r.cancel()
 			if err := r.wait(); !errors.Is(err, context.Canceled) {
