@@ -17,9 +17,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 )
 
@@ -64,6 +67,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "measure:", err)
 		os.Exit(1)
 	}
+	end := sync.OnceFunc(l.close)
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		<-caught
+		end() // nothing is left behind then either
+		os.Exit(1)
+	}()
 	failed := false
 	for _, r := range rows {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), r.name) {
@@ -77,7 +88,7 @@ func main() {
 			failed = true
 		}
 	}
-	l.close()
+	end()
 	if failed {
 		os.Exit(1)
 	}
