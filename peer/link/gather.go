@@ -14,10 +14,8 @@ func (s *setup) gather(ctx context.Context) {
 	if err != nil {
 		s.link.log.Debug("no own addresses", "err", err)
 	}
-	hidden := false
 	for rank, a := range v.addrs {
 		if t.cfg.HidePrivate && isPrivate(a) {
-			hidden = true
 			continue
 		}
 		if port := s.link.mux.port(familyOf(a)); port != 0 {
@@ -64,9 +62,7 @@ func (s *setup) gather(ctx context.Context) {
 	})
 	mapping.Wait()
 	<-relays
-	if !hidden { // else checks may come from addresses that were not named
-		s.out <- EndOfCandidates{} // there is room
-	}
+	s.out <- EndOfCandidates{} // there is room
 }
 
 // outside offers an address at which a STUN server sees this machine, and ports there that

@@ -60,7 +60,8 @@ func (l *Link) Control() *Channel { return l.control }
 
 // OnlyPath reports that the peer, while the link was set up, has named all its addresses,
 // and that over UDP it has none but the one in use. As long as neither end's networks change,
-// [Transport.DialBeside] has nothing to find beside a direct UDP path then.
+// [Transport.DialBeside] has nothing to find beside a direct UDP path then: addresses that a
+// peer keeps back (Config.HidePrivate) are not looked for.
 func (l *Link) OnlyPath() bool { return l.only }
 
 // Dialed reports whether this end dialed, as guests do.

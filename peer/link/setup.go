@@ -337,8 +337,8 @@ func (s *setup) send(ctx context.Context) {
 			return
 		}
 		if n == 0 && s.plan.avoid.IsValid() {
-			// The peer need not check addresses if it has none but the present one; but it
-			// may keep back some of its own.
+			// The peer need not check addresses if it has none but the present one, which it
+			// may be slow to say.
 			hope := time.NewTimer(hopeWithin)
 			select {
 			case <-s.hopeful:
