@@ -12,7 +12,7 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 func TestDialAny(t *testing.T) {

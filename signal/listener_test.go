@@ -14,8 +14,8 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // history collects what a Listener reports.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 func TestPing(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/acmetest"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // The self-hosting page, followed with a CA and sockets of the test's own: a
@@ -66,7 +67,7 @@ func TestSignalACME(t *testing.T) {
 
 		trust := &tls.Config{RootCAs: authority.Roots, ServerName: domain}
 		opts := &signal.Options{TLS: trust, DialContext: dialTo(addrs[0])}
-		host, err := signal.Register(t.Context(), "wss://"+domain, newSessionKey(t), opts)
+		host, err := signal.Register(t.Context(), "wss://"+domain, signaltest.NewKey(t), opts)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,14 +3,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,6 +19,7 @@ import (
 	"time"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // A server that has no file descriptors left says so, goes on for those whom it
@@ -63,41 +62,16 @@ func TestSignalFullFileTable(t *testing.T) {
 // meet sets up a pipe to a host and sends something through it.
 func meet(t *testing.T, url string, host *signal.Registration) {
 	t.Helper()
-	guest, _, err := signal.Dial(t.Context(), url, host.Info().Room, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = guest.Close() }()
-	pipe, err := host.Accept(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = pipe.Close() }()
-	if err := echoes(guest, pipe); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func echoes(from, to net.Conn) error {
-	want := make([]byte, 1000)
-	_, _ = rand.Read(want)
-	if _, err := from.Write(want); err != nil {
-		return err
-	}
-	got := make([]byte, len(want))
-	if _, err := io.ReadFull(to, got); err != nil {
-		return err
-	}
-	if !bytes.Equal(got, want) {
-		return errors.New("something else arrived")
-	}
-	return nil
+	guest, pipe := signaltest.Pair(t, url, host)
+	signaltest.Exchange(t, guest, pipe, signaltest.RandomBytes(1000))
+	_ = guest.Close()
+	_ = pipe.Close()
 }
 
 // echoingHost is in its room whenever it can be and sends back what guests send.
 func echoingHost(t *testing.T, url string) signal.Room {
 	t.Helper()
-	key := newSessionKey(t)
+	key := signaltest.NewKey(t)
 	l, err := signal.NewListener(key, []string{url}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -105,23 +79,12 @@ func echoingHost(t *testing.T, url string) signal.Room {
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
 	work.Go(func() { _ = l.Run(ctx) })
-	work.Go(func() {
-		for {
-			c, err := l.Accept(ctx)
-			if err != nil {
-				return
-			}
-			work.Go(func() {
-				_, _ = io.Copy(c, c)
-				_ = c.Close()
-			})
-		}
-	})
+	work.Go(func() { signaltest.Echo(ctx, l) })
 	t.Cleanup(func() {
 		cancel()
 		work.Wait()
 	})
-	return signal.RoomOf(signal.Pin(key.Public().(ed25519.PublicKey)))
+	return signaltest.RoomOf(key)
 }
 
 // A server whose sockets systemd keeps may be restarted, and killed at any
@@ -164,7 +127,7 @@ func TestSignalRestartsUnderLoad(t *testing.T) {
 				c, _, err := signal.Dial(ctx, url, rooms[n%len(rooms)], opts)
 				if err == nil {
 					_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-					err = echoes(c, c)
+					err = signaltest.Transfer(c, c, signaltest.RandomBytes(1000))
 					_ = c.Close()
 				}
 				switch {
@@ -301,5 +264,5 @@ func setup(ctx context.Context, url string, opts *signal.Options) error {
 		return err
 	}
 	defer func() { _ = pipe.Close() }()
-	return echoes(guest, pipe)
+	return signaltest.Transfer(guest, pipe, signaltest.RandomBytes(1000))
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // proxy is how the configuration that we ship for a proxy is tried here: with
@@ -207,7 +208,7 @@ func TestSignalBehindProxies(t *testing.T) {
 			opts := &signal.Options{TLS: &tls.Config{RootCAs: roots}, DialContext: from}
 			url := "wss://localhost:" + port
 
-			host, err := signal.Register(t.Context(), url, newSessionKey(t), opts)
+			host, err := signal.Register(t.Context(), url, signaltest.NewKey(t), opts)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -222,7 +223,7 @@ func TestSignalBehindProxies(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, ends := range [][2]net.Conn{{guest, pipe}, {pipe, guest}} {
-				if err := echoes(ends[0], ends[1]); err != nil {
+				if err := signaltest.Transfer(ends[0], ends[1], signaltest.RandomBytes(1000)); err != nil {
 					t.Error(err)
 				}
 			}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/signal"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // signalProcess is a `pairterm signal` in a process of its own.
@@ -119,18 +120,9 @@ func replaceFile(t *testing.T, path, content string) {
 	}
 }
 
-func newSessionKey(t *testing.T) ed25519.PrivateKey {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
 func registerAs(t *testing.T, url string, ids ...keys.Identity) (*signal.Registration, error) {
 	t.Helper()
-	reg, err := signal.Register(t.Context(), url, newSessionKey(t), &signal.Options{Identities: ids})
+	reg, err := signal.Register(t.Context(), url, signaltest.NewKey(t), &signal.Options{Identities: ids})
 	if err == nil {
 		t.Cleanup(func() { _ = reg.Close() })
 	}
@@ -259,7 +251,7 @@ func TestSignalSocketActivation(t *testing.T) {
 	hears("READY=1")
 
 	registered := make(chan signal.Info, 10)
-	host, err := signal.NewListener(newSessionKey(t), []string{url}, nil, func(s signal.State) {
+	host, err := signal.NewListener(signaltest.NewKey(t), []string{url}, nil, func(s signal.State) {
 		if s.Phase == signal.PhaseRegistered {
 			registered <- s.Info
 		}

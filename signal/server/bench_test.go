@@ -25,8 +25,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // The benchmarks' server runs in a process of its own, so that its memory can

@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // fullTable is a listener of a process whose table of file descriptors is full

@@ -14,8 +14,8 @@ import (
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 func newIdentity(t testing.TB, comment string) keys.Identity {

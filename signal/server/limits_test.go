@@ -12,8 +12,8 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 const memAddr = "192.0.2.1:80"

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // addrListener is a listener that only has an address.

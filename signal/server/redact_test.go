@@ -13,8 +13,8 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // However connections fail, the log shows only where about their clients are,

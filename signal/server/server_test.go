@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // testServer is a server on loopback, run by Run until the test ends.

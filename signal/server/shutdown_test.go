@@ -13,8 +13,8 @@ import (
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/internal/memnet"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // Pipes may finish what they have begun; hosts are told at once, and when to

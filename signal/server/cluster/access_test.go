@@ -19,9 +19,9 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 	"github.com/pairterm/pairterm/signal/server/cluster"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // All that a replica may do in NATS: what is below its cluster's name.

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // benchServers are the ways for a guest to come to a host, which the costs of a

@@ -18,9 +18,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 	"github.com/pairterm/pairterm/signal/server/cluster"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 func TestMain(m *testing.M) {

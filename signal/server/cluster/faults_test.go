@@ -19,9 +19,9 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 	"github.com/pairterm/pairterm/signal/server/cluster"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 func readyz(t *testing.T, r *replica) string {

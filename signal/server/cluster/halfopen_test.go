@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // Pipes to a replica that is killed end at once if anybody says something, and

@@ -21,9 +21,9 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
 	"github.com/pairterm/pairterm/signal/server/cluster"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // What a replica in a process of its own is told by its environment: where NATS

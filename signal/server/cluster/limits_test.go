@@ -15,8 +15,8 @@ import (
 
 	"github.com/pairterm/pairterm/keys"
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // What a room may have holds for its guests at all replicas together.

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/pairterm/pairterm/signal"
-	"github.com/pairterm/pairterm/signal/internal/signaltest"
 	"github.com/pairterm/pairterm/signal/server"
+	"github.com/pairterm/pairterm/signal/signaltest"
 )
 
 // A second registration with the same session key replaces the first, across

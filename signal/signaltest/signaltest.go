@@ -9,7 +9,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -92,23 +92,32 @@ func Pair(t testing.TB, url string, reg *signal.Registration) (guest, host net.C
 // Exchange sends b from one end to the other.
 func Exchange(t testing.TB, from, to net.Conn, b []byte) {
 	t.Helper()
+	_ = to.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if err := Transfer(from, to, b); err != nil {
+		t.Fatal(err)
+	}
+	_ = to.SetReadDeadline(time.Time{})
+}
+
+// Transfer is Exchange without a test and a deadline, for goroutines of its own. Both ends
+// may be the same one, if who is at the other end echoes.
+func Transfer(from, to net.Conn, b []byte) error {
 	sent := make(chan error, 1)
 	go func() {
 		_, err := from.Write(b)
 		sent <- err
 	}()
 	got := make([]byte, len(b))
-	_ = to.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if _, err := io.ReadFull(to, got); err != nil {
-		t.Fatalf("read: %v", err)
+		return fmt.Errorf("read: %w", err)
 	}
-	_ = to.SetReadDeadline(time.Time{})
 	if err := <-sent; err != nil {
-		t.Fatalf("write: %v", err)
+		return fmt.Errorf("write: %w", err)
 	}
 	if !bytes.Equal(got, b) {
-		t.Fatalf("%d bytes arrived, but others than were sent", len(b))
+		return fmt.Errorf("%d bytes arrived, but others than were sent", len(b))
 	}
+	return nil
 }
 
 // An Acceptor is a host: a *signal.Registration or a *signal.Listener.
@@ -142,15 +151,5 @@ func Meet(ctx context.Context, room signal.Room, b []byte, urls ...string) error
 	}
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	if _, err := c.Write(b); err != nil {
-		return err
-	}
-	got := make([]byte, len(b))
-	if _, err := io.ReadFull(c, got); err != nil {
-		return err
-	}
-	if !bytes.Equal(got, b) {
-		return errors.New("other bytes came back than were sent")
-	}
-	return nil
+	return Transfer(c, c, b)
 }
