@@ -19,23 +19,9 @@ func Notify(ctx context.Context, interval time.Duration) <-chan struct{} {
 		return Every(ctx, interval)
 	}
 	out := make(chan struct{}, 1)
-	stop := context.AfterFunc(ctx, func() { news.Close() })
 	go func() {
-		defer stop()
-		for {
-			gone := news.wait()
-			if ctx.Err() != nil {
-				return
-			}
-			if gone != nil {
-				forward(ctx, Every(ctx, interval), out)
-				return
-			}
-			tell(out)
-			if pause(ctx, settle) && news.drain() {
-				tell(out)
-			}
-		}
+		listen(ctx, news, out)
+		repeat(ctx, interval, out) // should the system tell no more
 	}()
 	return out
 }
@@ -44,25 +30,33 @@ func Notify(ctx context.Context, interval time.Duration) <-chan struct{} {
 // system does not tell.
 func Every(ctx context.Context, interval time.Duration) <-chan struct{} {
 	out := make(chan struct{}, 1)
-	go func() {
-		for pause(ctx, interval) {
-			tell(out)
-		}
-	}()
+	go repeat(ctx, interval, out)
 	return out
 }
 
-func tell(out chan<- struct{}) {
-	select {
-	case out <- struct{}{}:
-	default:
+// listen tells of news until ctx is done, or until there will be no more.
+func listen(ctx context.Context, news *subscription, out chan<- struct{}) {
+	defer news.Close()
+	defer context.AfterFunc(ctx, func() { news.Close() })()
+	for news.wait() == nil {
+		tell(out)
+		select {
+		case <-time.After(settle):
+		case <-ctx.Done():
+			return
+		}
+		if news.drain() {
+			tell(out)
+		}
 	}
 }
 
-func forward(ctx context.Context, in <-chan struct{}, out chan<- struct{}) {
+func repeat(ctx context.Context, interval time.Duration, out chan<- struct{}) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
 	for {
 		select {
-		case <-in:
+		case <-tick.C:
 			tell(out)
 		case <-ctx.Done():
 			return
@@ -70,14 +64,9 @@ func forward(ctx context.Context, in <-chan struct{}, out chan<- struct{}) {
 	}
 }
 
-// pause reports whether ctx lasted as long.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
+func tell(out chan<- struct{}) {
 	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
+	case out <- struct{}{}:
+	default:
 	}
 }
