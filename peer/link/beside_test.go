@@ -53,26 +53,24 @@ func TestBetter(t *testing.T) {
 	}
 }
 
+// dialBeside has the guest look for a path beside that of l, and says how long it took.
+func dialBeside(guest, host *link.Transport, a, b *signaler, l *link.Link) (*link.Link, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	var accepting sync.WaitGroup
+	defer accepting.Wait()
+	defer cancel()
+	accepting.Go(func() { _, _ = host.Accept(ctx, b) })
+	begin := time.Now()
+	got, err := guest.DialBeside(ctx, a, l.Path())
+	return got, time.Since(begin), err
+}
+
 // A link beside another one takes another path, if there is any.
 func TestDialBeside(t *testing.T) {
 	guest, host := newTransport(t, loopback()), newTransport(t, loopback())
 	l1, _ := connect(t, guest, host)
-	beside := func() (*link.Link, error) {
-		a, b := newSignalers()
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		actx, stop := context.WithCancel(ctx)
-		wg.Go(func() { _, _ = host.Accept(actx, b) })
-		l, err := guest.DialBeside(ctx, a, l1.Path())
-		if err != nil {
-			stop()
-		}
-		defer stop()
-		return l, err
-	}
-	l2, err := beside()
+	a, b := newSignalers()
+	l2, _, err := dialBeside(guest, host, a, b, l1)
 	if len(mustListen(t, host)) < 2 {
 		if !errors.Is(err, link.ErrNoPath) {
 			t.Errorf("beside the only path there is: %v", err)
@@ -101,16 +99,10 @@ func TestNoPathBeside(t *testing.T) {
 		guest, host := w.transports(t)
 		l1, l2 := connect(t, guest, host)
 		a, b := newSignalers()
-		ctx, cancel := context.WithCancel(context.Background())
-		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = host.Accept(ctx, b) })
-		begin := time.Now()
-		l3, err := guest.DialBeside(ctx, a, l1.Path())
-		if took := time.Since(begin); !errors.Is(err, link.ErrNoPath) || took > 10*time.Second {
+		l3, took, err := dialBeside(guest, host, a, b, l1)
+		if !errors.Is(err, link.ErrNoPath) || took > 10*time.Second {
 			t.Errorf("%v, %v after %v", l3, err, took)
 		}
-		cancel()
-		wg.Wait()
 		send(t, l1.Control(), "still there")
 		if got := recv(t, l2.Control()); got != "still there" {
 			t.Error(got)
@@ -138,16 +130,10 @@ func TestNothingBeside(t *testing.T) {
 			}
 			return []link.Message{m}
 		}
-		ctx, cancel := context.WithCancel(context.Background())
-		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = host.Accept(ctx, b) })
-		begin := time.Now()
-		l2, err := guest.DialBeside(ctx, a, l1.Path())
-		if took := time.Since(begin); !errors.Is(err, link.ErrNoPath) || took > time.Second {
+		l2, took, err := dialBeside(guest, host, a, b, l1)
+		if !errors.Is(err, link.ErrNoPath) || took > time.Second {
 			t.Errorf("%v, %v after %v", l2, err, took)
 		}
-		cancel()
-		wg.Wait()
 	})
 }
 

@@ -393,12 +393,7 @@ func (s *setup) receive(ctx context.Context) {
 			}
 			n++
 			if err == nil && ended {
-				s.mu.Lock()
-				s.complete = true
-				s.mu.Unlock()
-			}
-			if err == nil && ended && s.plan.avoid.IsValid() && !s.anyRemote() {
-				err = s.noPath(nil)
+				err = s.namedAll()
 			}
 		}
 		if optional > maxOptional {
@@ -425,11 +420,17 @@ func (s *setup) onlyPath() bool {
 	return s.complete && !s.plan.avoid.IsValid()
 }
 
-// anyRemote reports whether the peer has named an address to try.
-func (s *setup) anyRemote() bool {
+// namedAll notes that the peer has named all its addresses. Where only another path than the
+// present one will do, there has to be one among them.
+func (s *setup) namedAll() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.remote) > 0
+	s.complete = true
+	none := len(s.remote) == 0
+	s.mu.Unlock()
+	if none && s.plan.avoid.IsValid() {
+		return s.noPath(nil)
+	}
+	return nil
 }
 
 // apply takes the nth message of the peer's. It checks everything again, since a
