@@ -70,8 +70,8 @@ type HostConfig[S any] struct {
 	// concurrent use.
 	Authorize func(ctx context.Context, offer tunnel.Offer, proven bool, hold func(text string) error) (tunnel.Grant, error)
 	// Pipes are guests that knock, in practice a signal.Listener. Check is called when
-	// a guest has fallen silent, which may be this end's network, and then guests could
-	// not come back either. It must return at once.
+	// this machine's addresses have changed, and when a guest has fallen silent, which may
+	// be this end's network: then guests could not come back either. It must return at once.
 	Pipes interface {
 		Accept(ctx context.Context) (net.Conn, error)
 		Check()
@@ -172,7 +172,12 @@ func (h *Host[S]) Run(ctx context.Context) error {
 		}
 	}()
 	h.running.Go(func() { h.lookAround(ctx) })
-	h.running.Go(func() { h.cfg.Transport.Watch(ctx, h.roam) })
+	h.running.Go(func() {
+		h.cfg.Transport.Watch(ctx, func() {
+			h.cfg.Pipes.Check()
+			h.roam()
+		})
+	})
 	h.running.Go(func() { h.expire(ctx) })
 	var err error
 	for {

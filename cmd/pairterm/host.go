@@ -223,7 +223,7 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 		Key:       h.key,
 		Identity:  h.identity,
 		Authorize: authorizer(h.list, log),
-		Pipes:     h.entrance(),
+		Pipes:     entrance{h.place.listener, h.portmap},
 		Transport: h.transport,
 		Source:    shared,
 		NewInput:  func(_ peer.GuestInfo, ready func()) peer.GuestInput { return newGuestInput(shared, ready, o.smallest) },
@@ -278,10 +278,6 @@ func (h *hosting) share(ctx context.Context, say *announcer, o hostOptions, comm
 		})
 	}
 	g.Go(func() error {
-		h.transport.Watch(gctx, h.entrance().Check)
-		return nil
-	})
-	g.Go(func() error {
 		for {
 			select {
 			case <-h.list.Changes():
@@ -321,8 +317,6 @@ type entrance struct {
 	*signal.Listener
 	portmap *portmap.Client // nil for no port mappings
 }
-
-func (h *hosting) entrance() entrance { return entrance{h.place.listener, h.portmap} }
 
 // Check makes sure that both are open, since something is amiss.
 func (e entrance) Check() {
