@@ -122,6 +122,8 @@ type inputs struct {
 	local  *Input
 	guests []*Input // in the order of their turns
 	urgent []byte   // goes first
+	flush  bool     // before it, what the program has not read is thrown away
+	unread bool     // something was written since, and may not have been read
 	flight *Input   // whose bytes are being written
 	abort  bool     // the write under way was told to stop, for an interrupt
 	drop   bool     // and its rest is to be thrown away
@@ -165,60 +167,71 @@ func (h *inputs) take(in *Input, p []byte) int {
 	if in.closed {
 		return len(p)
 	}
-	if len(in.queue) > 0 || h.flight != nil {
-		if at := h.lastInterruptLocked(p); at >= 0 {
-			h.interruptLocked(in, p[at:])
-			return len(p)
+	rest := p
+	if len(in.queue) > 0 || h.flight != nil || h.unread {
+		var signals []byte
+		if signals, rest = h.signalsLocked(p); len(signals) > 0 {
+			h.overtakeLocked(in, signals)
+			h.interruptLocked(in)
 		}
 	}
-	n := min(len(p), in.limit-len(in.queue))
-	in.starve = n < len(p)
-	in.queue = append(in.queue, p[:n]...)
+	n := min(len(rest), in.limit-len(in.queue))
+	in.starve = n < len(rest)
+	in.queue = append(in.queue, rest[:n]...)
 	h.notify()
-	return n
+	return len(p) - len(rest) + n
 }
 
-// lastInterruptLocked returns the index in p of the last key that makes a
-// signal, or -1.
-func (h *inputs) lastInterruptLocked(p []byte) int {
+// signalsLocked returns the keys in p that make signals, and what follows the last of
+// them: all of p if there are none. What was typed before such a key and is not read yet
+// is not lost here but by the terminal's driver, when it comes to the key.
+func (h *inputs) signalsLocked(p []byte) (signals, rest []byte) {
 	if h.sink == nil || !slices.ContainsFunc(p, func(c byte) bool { return c < 0x20 || c == 0x7f }) {
-		return -1
+		return nil, p
 	}
 	keys, ok := h.sink.interrupts()
 	if !ok {
-		return -1
+		return nil, p
 	}
-	for i, c := range slices.Backward(p) {
+	rest = p
+	for i, c := range p {
 		if c != 0 && slices.Contains(keys[:], c) {
-			return i
+			signals, rest = append(signals, c), p[i+1:]
 		}
 	}
-	return -1
+	return signals, rest
 }
 
 func (h *inputs) interrupt(in *Input, p []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !in.closed {
-		h.interruptLocked(in, p)
+	if in.closed {
+		return
 	}
+	h.overtakeLocked(in, p)
+	if signals, _ := h.signalsLocked(p); len(signals) > 0 {
+		h.interruptLocked(in)
+	}
+	h.notify()
 }
 
-// interruptLocked puts p in front of everything, and throws away what else in
-// typed. If the program has not read what it got, that goes too.
-func (h *inputs) interruptLocked(in *Input, p []byte) {
+// overtakeLocked puts p in front of everything, and throws away what waits of in.
+func (h *inputs) overtakeLocked(in *Input, p []byte) {
 	in.queue = in.queue[:0]
 	if len(h.urgent)+len(p) <= guestInputLimit {
 		h.urgent = append(h.urgent, p...)
 	}
-	if h.flight != nil && h.sink != nil {
-		if _, ok := h.sink.interrupts(); ok {
-			h.abort = true
-			h.drop = h.drop || h.flight == in
-			_ = h.sink.SetWriteDeadline(time.Now().Add(-time.Second))
-		}
+}
+
+// interruptLocked makes way in the terminal's driver for a key that in typed: with its
+// buffers full of what the program does not read, it would never come to the key.
+func (h *inputs) interruptLocked(in *Input) {
+	h.flush = true
+	if h.flight != nil {
+		h.abort = true
+		h.drop = h.drop || h.flight == in
+		_ = h.sink.SetWriteDeadline(time.Now().Add(-time.Second))
 	}
-	h.notify()
 }
 
 // next returns the next bytes to write, in buf, and whose they are.
@@ -229,6 +242,10 @@ func (h *inputs) next(buf []byte) ([]byte, *Input) {
 		n := copy(buf, h.urgent)
 		h.urgent = h.urgent[n:]
 		h.flight = h.local
+		if h.flush && h.unread {
+			h.sink.flushInput()
+		}
+		h.flush, h.unread = false, !h.flush
 		return buf[:n], h.local
 	}
 	in := h.local
@@ -245,7 +262,7 @@ func (h *inputs) next(buf []byte) ([]byte, *Input) {
 		n = wholeKeys(buf[:n])
 	}
 	in.queue = in.queue[n:]
-	h.flight = in
+	h.flight, h.unread = in, true
 	return buf[:n], in
 }
 
@@ -279,7 +296,6 @@ func (h *inputs) wrote(in *Input, rest []byte, err error) bool {
 	aborted := h.abort && errors.Is(err, os.ErrDeadlineExceeded)
 	if h.abort {
 		_ = h.sink.SetWriteDeadline(time.Time{})
-		h.sink.flushInput()
 	}
 	if aborted && !h.drop && len(rest) > 0 {
 		in.queue = slices.Insert(in.queue, 0, rest...)

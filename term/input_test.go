@@ -158,11 +158,35 @@ func TestInputInterrupt(t *testing.T) {
 			in.Keys([]byte(strings.Repeat("x", 5000)))
 			synctest.Wait()
 			other.Keys([]byte("other"))
-			if n := in.Keys([]byte("yyy\x03z")); n != 5 {
-				t.Errorf("%d bytes were taken, want 5", n)
+			if n := in.Keys([]byte("yyy\x03y\x1az")); n != 7 {
+				t.Errorf("%d bytes were taken, want 7", n)
 			}
 			synctest.Wait()
-			if got, want := r.read(), "\x03zother"; got != want {
+			if got := r.read(); got != "\x03\x1azother" && got != "\x03\x1aotherz" {
+				t.Errorf("program read %q, want the signals, and what was typed after them and by others", got)
+			}
+			if r.flushed != 1 {
+				t.Errorf("the terminal's own queue was flushed %d times, want once", r.flushed)
+			}
+		})
+	})
+	t.Run("of what the driver holds", func(t *testing.T) {
+		withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
+			r := h.sink.(*reader)
+			in := h.add(InputOptions{Typing: true})
+			in.Keys([]byte("\x03"))
+			r.reads(100)
+			synctest.Wait()
+			if r.flushed != 0 {
+				t.Error("the terminal's own queue was flushed with nothing in it")
+			}
+			in.Keys([]byte("xxx"))
+			synctest.Wait()
+			in.Keys([]byte("\x03"))
+			synctest.Wait()
+			in.Keys([]byte("\x03"))
+			synctest.Wait()
+			if got, want := r.read(), "\x03xxx\x03\x03"; got != want {
 				t.Errorf("program read %q, want %q", got, want)
 			}
 			if r.flushed != 1 {

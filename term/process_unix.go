@@ -220,7 +220,7 @@ func (p *process) flushInput() {
 		return
 	}
 	defer slave.Close()
-	_ = control(slave, flushInput)
+	flushInput(p.master, slave)
 }
 
 // hangup tells the programs on the terminal that it is gone, as the kernel

@@ -218,6 +218,29 @@ func TestSharedInterrupt(t *testing.T) {
 	}
 }
 
+// TestSharedInterruptUnread interrupts a program that does not read its terminal, and for
+// which just as much is held by the terminal's driver as was typed.
+func TestSharedInterruptUnread(t *testing.T) {
+	line := strings.Repeat("x", 99) + "\n"
+	for _, lines := range []int{1, 30, 50, 80, 110, 130} {
+		r := share(t, "echo ready; exec sleep 1000", SharedOptions{})
+		r.expect("ready")
+		in := r.NewInput(InputOptions{Typing: true})
+		in.Keys([]byte(strings.Repeat(line, lines)))
+		time.Sleep(20 * time.Millisecond)
+		in.Keys([]byte{3})
+		select {
+		case <-r.ended:
+			r.ended <- nil
+		case <-time.After(20 * time.Second):
+			t.Fatalf("after %d bytes the interrupt has no effect", lines*len(line))
+		}
+		if got := r.ExitStatus(); got.Signal() != unix.SIGINT {
+			t.Errorf("after %d bytes, program %v, want SIGINT", lines*len(line), got)
+		}
+	}
+}
+
 func TestSharedHangup(t *testing.T) {
 	if signal.Ignored(unix.SIGHUP) {
 		t.Skip("SIGHUP is ignored here, as under nohup, and so it is in the shells that are started")

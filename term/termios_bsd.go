@@ -2,7 +2,11 @@
 
 package term
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 const (
 	ioctlReadTermios  = unix.TIOCGETA
@@ -12,8 +16,8 @@ const (
 	iutf8 = 0x4000 // IUTF8 of <sys/termios.h>; ignored where there is none
 )
 
-// flushInput throws away what was typed on a terminal and not read.
-func flushInput(fd int) error {
+// flushInput throws away what was typed on a PTY and not read.
+func flushInput(_, slave *os.File) {
 	const fread = 1 // FREAD of <sys/fcntl.h>
-	return unix.IoctlSetPointerInt(fd, unix.TIOCFLUSH, fread)
+	_ = control(slave, func(fd int) error { return unix.IoctlSetPointerInt(fd, unix.TIOCFLUSH, fread) })
 }

@@ -1,6 +1,10 @@
 package term
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 const (
 	ioctlReadTermios  = unix.TCGETS
@@ -10,7 +14,10 @@ const (
 	iutf8 = unix.IUTF8
 )
 
-// flushInput throws away what was typed on a terminal and not read.
-func flushInput(fd int) error {
-	return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH)
+// flushInput throws away what was typed on a PTY and not read. The kernel holds it in two
+// places: what the slave has taken, and what it has had no room for, which only the
+// master's side can throw away, and which would otherwise come after.
+func flushInput(master, slave *os.File) {
+	_ = control(master, func(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCOFLUSH) })
+	_ = control(slave, func(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) })
 }
