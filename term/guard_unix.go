@@ -5,6 +5,7 @@ package term
 import (
 	"os"
 	ossignal "os/signal"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,10 +15,14 @@ import (
 // continued, as time passes for it.
 const stopPatience = 500 * time.Millisecond
 
+// heeded are the signals that end a session: those of them that this process was not
+// started to ignore, as nohup has SIGHUP ignored.
+var heeded = slices.DeleteFunc([]os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT}, ossignal.Ignored)
+
 func (g *guard) run(ready chan<- struct{}) {
 	defer close(g.done)
 	ends := make(chan os.Signal, 1)
-	ossignal.Notify(ends, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	ossignal.Notify(ends, heeded...)
 	defer ossignal.Stop(ends)
 	stops := make(chan os.Signal, 1)
 	continues := make(chan os.Signal, 1)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	ossignal "os/signal"
 	"time"
 
 	"github.com/creack/pty"
@@ -66,11 +67,22 @@ func startProcess(c Command, size Size, like *TTY) (*process, error) {
 		Stderr:      slave,
 		SysProcAttr: &unix.SysProcAttr{Setsid: true, Setctty: true},
 	}
-	if err := p.cmd.Start(); err != nil {
+	if err := startHeeding(p.cmd); err != nil {
 		master.Close()
 		return nil, fmt.Errorf("cannot run %q: %w", c.Path, err)
 	}
 	return p, nil
+}
+
+// startHeeding starts cmd with the default for signals that this process may have been
+// started to ignore, as nohup or a script's "&" do: the programs in a terminal that is
+// shared are to be hung up and interrupted like those in any other. Go sets to the default
+// in a child what the parent is notified of, and leaves what it ignores.
+func startHeeding(cmd *exec.Cmd) error {
+	signals := make(chan os.Signal, 1)
+	ossignal.Notify(signals, unix.SIGHUP, unix.SIGINT)
+	defer ossignal.Stop(signals)
+	return cmd.Start()
 }
 
 // unblock returns a file for the same PTY master that takes deadlines, and

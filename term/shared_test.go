@@ -8,7 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
+	"os/exec"
+	ossignal "os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -242,9 +243,6 @@ func TestSharedInterruptUnread(t *testing.T) {
 }
 
 func TestSharedHangup(t *testing.T) {
-	if signal.Ignored(unix.SIGHUP) {
-		t.Skip("SIGHUP is ignored here, as under nohup, and so it is in the shells that are started")
-	}
 	for _, tt := range []struct {
 		name, script string
 		grace        time.Duration
@@ -268,6 +266,33 @@ func TestSharedHangup(t *testing.T) {
 				t.Errorf("the last words are missing:\n%s", r.text())
 			}
 		})
+	}
+}
+
+// TestSharedHeeds runs programs from a process that ignores what nohup, and a script's
+// "&", have it ignore.
+func TestSharedHeeds(t *testing.T) {
+	const ignoring = "TERM_TEST_IGNORING"
+	if os.Getenv(ignoring) == "" {
+		// Go has no way back from ignoring a signal: another process does it.
+		cmd := exec.Command("/bin/sh", "-c", `trap '' HUP INT; exec "$0" -test.run '^TestSharedHeeds$'`, os.Args[0])
+		cmd.Env = append(os.Environ(), ignoring+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	if !ossignal.Ignored(unix.SIGHUP) || !ossignal.Ignored(unix.SIGINT) {
+		t.Fatal("nothing is ignored")
+	}
+	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGINT} {
+		r := share(t, fmt.Sprintf("kill -%d $$; echo still here", sig), SharedOptions{})
+		if err := r.wait(); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.ExitStatus(); got.Signal() != sig {
+			t.Errorf("the program %v, want %v:\n%s", got, sig, r.text())
+		}
 	}
 }
 
