@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pairterm/pairterm/signal"
 	"github.com/pairterm/pairterm/signal/acmetest"
@@ -88,8 +89,14 @@ func TestSignalACME(t *testing.T) {
 			_ = resp.Body.Close()
 			return resp
 		}
-		if resp := get("https://" + domain + "/readyz"); resp.StatusCode != http.StatusOK {
-			t.Errorf("/readyz says %s", resp.Status)
+		for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+			resp := get("https://" + domain + "/readyz")
+			if resp.StatusCode == http.StatusOK {
+				break
+			}
+			if time.Since(begin) > 10*time.Second {
+				t.Fatalf("/readyz says %s", resp.Status)
+			}
 		}
 		resp := get("http://" + domain + "/x?y")
 		if to := resp.Header.Get("Location"); to != "https://"+domain+"/x?y" {

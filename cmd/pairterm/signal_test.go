@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,9 +31,10 @@ import (
 
 // signalProcess is a `pairterm signal` in a process of its own.
 type signalProcess struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	lines chan string
+	t      *testing.T
+	cmd    *exec.Cmd
+	lines  chan string
+	passed []string // what says has passed over
 }
 
 // startSignal starts one, with the files passed as by systemd. NOFILE in its
@@ -63,24 +65,30 @@ func startSignal(t *testing.T, env []string, files []*os.File, args ...string) *
 	return p
 }
 
-// says waits for a line and returns its groups.
+// says waits for a line that was not asked for before, and returns its groups. Lines may
+// be asked for in any order.
 func (p *signalProcess) says(pattern string) []string {
 	p.t.Helper()
 	re := regexp.MustCompile(pattern)
+	for i, line := range p.passed {
+		if m := re.FindStringSubmatch(line); m != nil {
+			p.passed = slices.Delete(p.passed, i, i+1)
+			return m
+		}
+	}
 	late := time.After(30 * time.Second)
-	var seen []string
 	for {
 		select {
 		case line, ok := <-p.lines:
 			if m := re.FindStringSubmatch(line); m != nil {
 				return m
 			}
-			if seen = append(seen, line); ok {
+			if p.passed = append(p.passed, line); ok {
 				continue
 			}
 		case <-late:
 		}
-		p.t.Fatalf("the server has not said %q but:\n%s", pattern, strings.Join(seen, "\n"))
+		p.t.Fatalf("the server has not said %q but:\n%s", pattern, strings.Join(p.passed, "\n"))
 	}
 }
 
