@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,6 +47,9 @@ func openMeetingPlace(ctx context.Context, key ed25519.PrivateKey, o hostOptions
 		l, err := server.Listen(ctx, listen)
 		if err != nil {
 			stop()
+			if o.name != "" && o.signalListen == "" && errors.Is(err, syscall.EADDRINUSE) {
+				return nil, fail(exitSystem, err, fmt.Sprintf("another `pairterm host --name %s` may be running; stop it, or choose another --name", o.name))
+			}
 			return nil, listenFailure(err, "--signal-listen")
 		}
 		room := signal.RoomOf(signal.Pin(key.Public().(ed25519.PublicKey)))
@@ -52,6 +57,13 @@ func openMeetingPlace(ctx context.Context, key ed25519.PrivateKey, o hostOptions
 		p.group.Go(func() error { return s.Run(gctx, l) })
 		p.inside = l
 		urls, public = []string{server.SelfURL(l)}, server.LocalURLs(l)
+		if o.paths.hidePrivate {
+			public = slices.DeleteFunc(public, isPrivateURL)
+		}
+	}
+	if len(public) == 0 {
+		p.close()
+		return nil, usage("name a signaling server: --signal URL", "--no-private-addrs leaves no address for the ticket")
 	}
 	err := p.register(ctx, gctx, key, urls, public, ids)
 	if err != nil {

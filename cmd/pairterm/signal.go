@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pairterm/pairterm/peer/link"
 	"github.com/pairterm/pairterm/signal/server"
 	"github.com/pairterm/pairterm/signal/server/cluster"
 	"github.com/pairterm/pairterm/signal/server/metrics"
@@ -301,16 +302,12 @@ func publicly(o signalOptions, ls []net.Listener) string {
 		if !ok {
 			continue
 		}
-		a := tcp.AddrPort().Addr().Unmap()
-		if !a.IsLoopback() && !a.IsPrivate() && !a.IsLinkLocalUnicast() && !vpnSpace.Contains(a) {
+		if !link.IsPrivate(tcp.AddrPort().Addr().Unmap()) {
 			return "which listens on " + l.Addr().String()
 		}
 	}
 	return ""
 }
-
-// vpnSpace is RFC 6598's, which VPNs like Tailscale take their addresses from.
-var vpnSpace = netip.MustParsePrefix("100.64.0.0/10")
 
 // returnWithin is how long after a restart hosts are waited for on behalf of
 // their guests: the few hosts of the usual server are back after two seconds.
@@ -373,18 +370,29 @@ func signalled(ctx context.Context) error {
 
 // isLoopback reports whether a signaling URL leads to this very machine.
 func isLoopback(rawURL string) bool {
+	host := urlHost(rawURL)
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+// isPrivateURL reports whether a URL tells an address of a private network.
+func isPrivateURL(rawURL string) bool {
+	a, err := netip.ParseAddr(urlHost(rawURL))
+	return err == nil && !a.IsLoopback() && link.IsPrivate(a.Unmap())
+}
+
+// urlHost returns a URL's host name or address.
+func urlHost(rawURL string) string {
 	_, rest, _ := strings.Cut(rawURL, "://")
 	rest, _, _ = strings.Cut(rest, "/")
 	host := rest
 	if h, _, err := net.SplitHostPort(rest); err == nil {
 		host = h
 	}
-	host = strings.Trim(host, "[]")
-	if host == "localhost" {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.Unmap().IsLoopback()
+	return strings.Trim(host, "[]")
 }
 
 // lineWriter lets a log handler print through the ui.

@@ -106,7 +106,7 @@ func (s *setup) forwarded(ctx context.Context) {
 	for {
 		candidates, all, changed := s.link.mux.forwards.known()
 		for _, c := range candidates {
-			if !s.link.transport.cfg.HidePrivate || !isPrivate(c.Addr.Addr()) {
+			if !s.link.transport.cfg.HidePrivate || !IsPrivate(c.Addr.Addr()) {
 				s.found(c)
 			}
 		}

@@ -15,7 +15,7 @@ func (s *setup) gather(ctx context.Context) {
 		s.link.log.Debug("no own addresses", "err", err)
 	}
 	for rank, a := range v.addrs {
-		if t.cfg.HidePrivate && isPrivate(a) {
+		if t.cfg.HidePrivate && IsPrivate(a) {
 			continue
 		}
 		if port := s.link.mux.port(familyOf(a)); port != 0 {

@@ -208,7 +208,7 @@ func (p PathInfo) Better(than PathInfo) bool {
 	if p.RTT == 0 || than.RTT == 0 {
 		return false
 	}
-	if p.RTT < than.RTT+asFast && isPrivate(p.Remote.Addr()) && !isPrivate(than.Remote.Addr()) {
+	if p.RTT < than.RTT+asFast && IsPrivate(p.Remote.Addr()) && !IsPrivate(than.Remote.Addr()) {
 		return true
 	}
 	return p.RTT < than.RTT*3/4 && than.RTT-p.RTT > minGain

@@ -60,9 +60,9 @@ func (p Paths) refusal(c Candidate) string {
 // sharedSpace is what carriers number their customers from (RFC 6598), and some VPNs.
 var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 
-// isPrivate reports whether an address tells something of the network behind the one
+// IsPrivate reports whether an address tells something of the network behind the one
 // that everybody can see.
-func isPrivate(a netip.Addr) bool {
+func IsPrivate(a netip.Addr) bool {
 	return a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || sharedSpace.Contains(a)
 }
 

@@ -614,7 +614,7 @@ func (s *setup) relay(ctx context.Context) {
 // addresses but one that has such an address itself.
 func (s *setup) tryOver(r *relay, c Candidate) {
 	if c.Transport != CandidateUDP || familyOf(c.Addr.Addr()) != familyOf(r.addr.Addr()) ||
-		isPrivate(c.Addr.Addr()) && !isPrivate(r.addr.Addr()) {
+		IsPrivate(c.Addr.Addr()) && !IsPrivate(r.addr.Addr()) {
 		return
 	}
 	a := s.link.mux.aliasOf(r, c.Addr, true)
