@@ -159,6 +159,10 @@ func TestSignalAuthorizedKeys(t *testing.T) {
 	}
 	p.says(`"msg":"denied".*` + regexp.QuoteMeta(keys.Fingerprint(bob.Public())))
 
+	const changed = `"msg":"the list of keys has changed"`
+	if slices.ContainsFunc(p.passed, func(line string) bool { return strings.Contains(line, changed) }) {
+		t.Error("the list that it began with counts as changed")
+	}
 	replaceFile(t, list, line(bob))
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
@@ -168,7 +172,7 @@ func TestSignalAuthorizedKeys(t *testing.T) {
 	if _, err := reg.Accept(ctx); !errors.Is(err, signal.ErrNotAllowed) {
 		t.Errorf("alice, whose key was removed, was told %v", err)
 	}
-	p.says(`"msg":"the list of keys has changed","keys":1`)
+	p.says(changed + `,"keys":1`)
 	p.says(`"msg":"revoked".*"comment":"alice"`)
 	if _, err := registerAs(t, url, bob); err != nil {
 		t.Errorf("bob, whose key was added: %v", err)

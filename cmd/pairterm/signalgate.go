@@ -29,6 +29,10 @@ func openGate(ctx context.Context, o signalOptions, log *slog.Logger) (*gate, er
 	if err != nil {
 		return nil, err
 	}
+	select {
+	case <-list.Changes(): // that it was loaded is no news
+	default:
+	}
 	if list.Current().Len() == 0 {
 		log.Warn("the list of authorized keys is empty: nobody can use this server until a key is added")
 	}

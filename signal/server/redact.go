@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log"
 	"log/slog"
 	"net/netip"
@@ -53,6 +55,8 @@ func (s *Server) shownError(err error) string {
 	switch {
 	case err == nil:
 		return ""
+	case errors.Is(err, io.EOF):
+		return "connection closed"
 	case s.config.FullAddresses:
 		return err.Error()
 	}
