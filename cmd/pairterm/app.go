@@ -178,7 +178,7 @@ const appHelp = `{{.Name}} - {{.Usage}}
 
   pairterm host --allow alice.pub    share this shell with alice, and nobody else
   pairterm join TICKET               alice joins
-  pairterm signal --open             the introduction server, on a box of your own
+  pairterm signal --open             a signaling server, on a box of your own
 
 Commands:
 {{range .VisibleCommands}}  {{join .Names ", "}}{{"\t"}}{{.Usage}}

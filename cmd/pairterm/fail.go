@@ -82,7 +82,7 @@ var adviceTable = []advice{
 	{signal.ErrNotASignalServer, exitNoServer, "check the URL: it must lead to a `pairterm signal`"},
 	{signal.ErrVersion, exitNoServer, "use the same version of pairterm on both sides and on the server"},
 	{signal.ErrReplaced, exitRefused, "another host with this session's name was started; stop that one, or choose another --name"},
-	{signal.ErrUnreachable, exitNoServer, "check the URL, the network and that the server runs; one that `pairterm host` had inside ended with it"},
+	{signal.ErrUnreachable, exitNoServer, "check the URL, the network and that the server runs; one inside `pairterm host` ends with it, and is reached only within a LAN or VPN, if the host's firewall lets it"},
 	{signal.ErrTimeout, exitNoServer, "check the network and try again"},
 	{signal.ErrLost, exitNoServer, "check the network and try again"},
 
@@ -105,6 +105,9 @@ var refusalHints = map[tunnel.RefusalCode]string{
 	tunnel.RefusedUnknown: "the host was started anew; join again",
 }
 
+// toCopy begins a hint that is a line to copy, and shown as it is.
+const toCopy = "  "
+
 // maxOffered is how many of the keys that were refused are told.
 const maxOffered = 3
 
@@ -122,12 +125,17 @@ func hints(err error) []string {
 		if len(refused.Offered) == 0 {
 			return []string{"make a key with `pairterm keygen` and send its public line to the host"}
 		}
-		hs := []string{"send the host this line, to be allowed with: pairterm host --allow 'LINE'"}
+		var lines []string
 		for _, o := range refused.Offered { // a certificate and its key have the same line
-			if line := keys.AuthorizedLine(o.Key, o.Comment); !slices.Contains(hs, line) && len(hs) <= maxOffered {
-				hs = append(hs, line)
+			if line := toCopy + keys.AuthorizedLine(o.Key, o.Comment); !slices.Contains(lines, line) && len(lines) < maxOffered {
+				lines = append(lines, line)
 			}
 		}
+		which := "this line"
+		if len(lines) > 1 {
+			which = "one of these lines"
+		}
+		hs := append([]string{"send the host " + which + ", to be allowed with: pairterm host --allow 'LINE'"}, lines...)
 		if n := refused.Withheld; n > 0 {
 			hs = append(hs, fmt.Sprintf("%d more of your keys were not offered; name the one to use: --identity FILE", n))
 		}

@@ -37,8 +37,8 @@ func runHost(ctx context.Context, std stdio, ui *ui, o hostOptions) (err error) 
 	if tty != nil {
 		defer tty.Close()
 	}
-	if _, err := os.Stat(filepath.Dir(o.record)); o.record != "" && err != nil {
-		return fail(exitFile, fmt.Errorf("--record: %w", err), "name a file in a directory that exists")
+	if err := checkRecord(o.record); err != nil {
+		return err
 	}
 	command, err := term.ResolveCommand(o.command)
 	if err != nil {
@@ -368,6 +368,24 @@ func (i *guestInput) Close() {
 	i.Input.Close()
 }
 
+// checkRecord says early what newRecorder would say when the ticket has been printed.
+func checkRecord(path string) error {
+	if path == "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return fail(exitFile, fmt.Errorf("--record: %w", err), "name a file in a directory that exists")
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return recordExists(&fs.PathError{Op: "open", Path: path, Err: fs.ErrExist})
+	}
+	return nil
+}
+
+func recordExists(err error) error {
+	return fail(exitFile, fmt.Errorf("--record: %w", err), "recordings are never overwritten; name another file: --record FILE")
+}
+
 // newRecorder returns what records the session, nil if nobody asked for it.
 func newRecorder(o hostOptions, shared *term.Shared) (*record.Recorder, error) {
 	if o.record == "" {
@@ -379,7 +397,7 @@ func newRecorder(o hostOptions, shared *term.Shared) (*record.Recorder, error) {
 	}
 	r, err := record.Create(o.record, shared, opts)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, fail(exitFile, err, "recordings are never overwritten; name another file: --record FILE")
+		return nil, recordExists(err)
 	}
 	return r, err
 }

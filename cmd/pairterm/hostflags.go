@@ -29,7 +29,7 @@ ends its session. Without --allow and --view those are let in who are listed in
 authorized_keys in $XDG_CONFIG_HOME/pairterm, or, if there is no such file,
 holders of your own keys.
 
-Without --signal a small introduction server runs inside, at the addresses of
+Without --signal a small signaling server runs inside, at the addresses of
 this machine; that is all it takes on one machine, in a LAN or a VPN.
 
 Ctrl-] and then i tells who is here, and over which path; Ctrl-] twice is Ctrl-]

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,7 +16,7 @@ func keygenCommand(std stdio, ui *ui) *cli.Command {
 		Usage:     "make a key pair, for those who have no SSH key yet",
 		ArgsUsage: "[--type TYPE] [--comment TEXT] [--passphrase] [FILE]",
 		Description: `  pairterm keygen                    make the key that pairterm finds by itself
-  pairterm keygen ~/.ssh/pairing     make one elsewhere; join with --identity ~/.ssh/pairing
+  pairterm keygen ~/.ssh/pairing     make one elsewhere; join with --identity FILE
 
 The files are OpenSSH's own: FILE holds the private key, FILE.pub the public
 line, which is what you send to hosts. Nothing is ever overwritten.`,
@@ -40,6 +42,9 @@ line, which is what you send to hosts. Nothing is ever overwritten.`,
 					return err
 				}
 			}
+			if strings.HasSuffix(path, ".pub") {
+				return usage("pairterm keygen "+strings.TrimSuffix(path, ".pub"), "%s is the name of a public key's file, and the private key comes first", path)
+			}
 			var passphrase []byte
 			if c.Bool("passphrase") {
 				if passphrase, err = newPassphrase(c.Context); err != nil {
@@ -47,6 +52,9 @@ line, which is what you send to hosts. Nothing is ever overwritten.`,
 				}
 			}
 			pub, err := keys.Generate(kind, path, c.String("comment"), passphrase)
+			if errors.Is(err, keys.ErrExists) {
+				return fail(exitFile, err, "there is a key already; its public line is in "+path+".pub; for another key: pairterm keygen FILE")
+			}
 			if err != nil {
 				return err
 			}

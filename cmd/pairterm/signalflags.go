@@ -17,7 +17,7 @@ import (
 func signalCommand(args []string, ui *ui) *cli.Command {
 	return &cli.Command{
 		Name:      "signal",
-		Usage:     "run the introduction server, on a box that both sides can reach",
+		Usage:     "run a signaling server, on a box that both sides can reach",
 		ArgsUsage: "[--domain NAME] [--authorized-keys FILE | --open]",
 		Description: `  pairterm signal --domain signal.example.org --authorized-keys team
                                   on a public box: gets its certificate by itself

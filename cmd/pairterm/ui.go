@@ -63,7 +63,11 @@ func (u *ui) error(err error) {
 		}
 	}
 	for _, h := range hints(err) {
-		u.say("hint: ", h)
+		if strings.HasPrefix(h, toCopy) {
+			u.printf("%s", h)
+		} else {
+			u.say("hint: ", h)
+		}
 	}
 }
 
