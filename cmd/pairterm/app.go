@@ -63,6 +63,7 @@ func newApp(args []string, std stdio, ui *ui) *cli.App {
 			doctorCommand(std, ui),
 			keygenCommand(std, ui),
 			versionCommand(std),
+			helpCommand(),
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
@@ -76,8 +77,8 @@ func newApp(args []string, std stdio, ui *ui) *cli.App {
 		c.HideHelpCommand = true
 		c.CustomHelpTemplate = commandHelp
 		c.Flags = withEnvironment(c.Flags)
-		if c.Name == "version" {
-			continue // it tells the version also when the configuration is wrong
+		if c.Name == "version" || c.Name == helpName {
+			continue // they tell what they know also when the configuration is wrong
 		}
 		action := c.Action
 		c.Action = func(c *cli.Context) error {
@@ -127,11 +128,12 @@ func unknownFlag(c *cli.Context, name string) error {
 }
 
 func unknownCommand(c *cli.Context, name string) error {
+	const see = "see: pairterm --help"
 	err := fmt.Errorf("there is no command %q", name)
 	if n := nearest(name, commandNames(c.App.Commands)); n != "" {
-		return fail(exitUsage, err, "did you mean: pairterm "+n, seeHelp(c))
+		return fail(exitUsage, err, "did you mean: pairterm "+n, see)
 	}
-	return fail(exitUsage, err, seeHelp(c))
+	return fail(exitUsage, err, see)
 }
 
 // commandOf is the name of the command that c is about, empty for none.

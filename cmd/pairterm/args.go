@@ -11,13 +11,22 @@ import (
 // its other arguments, since the flag package stops at the first argument that is not a
 // flag while people write `pairterm join TICKET --save bob`. Whatever follows
 // "--" stays as it is, the "--" included.
+//
+// Who asks for help gets it, whatever else is on the line: what package cli has of
+// --help takes the other arguments for topics.
 func interleave(commands []*cli.Command, args []string) []string {
 	if len(args) < 2 {
 		return args
 	}
 	at := slices.IndexFunc(args[1:], func(a string) bool { return !strings.HasPrefix(a, "-") }) + 1
 	if at == 0 {
+		if slices.ContainsFunc(args[1:], asksForHelp) {
+			return []string{args[0], helpName}
+		}
 		return args
+	}
+	if slices.ContainsFunc(args[1:at], asksForHelp) {
+		return []string{args[0], helpName, args[at]}
 	}
 	i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[at]) })
 	if i < 0 {
@@ -35,6 +44,9 @@ func interleave(commands []*cli.Command, args []string) []string {
 			rest = append(rest, w)
 			continue
 		}
+		if asksForHelp(w) {
+			return append(slices.Clone(args[:at+1]), w)
+		}
 		flags = append(flags, w)
 		name, _, hasValue := strings.Cut(strings.TrimLeft(w, "-"), "=")
 		if !hasValue && takesValue[name] && len(words) > 1 {
@@ -43,6 +55,11 @@ func interleave(commands []*cli.Command, args []string) []string {
 		}
 	}
 	return slices.Concat(args[:at+1], flags, rest)
+}
+
+// asksForHelp reports whether an argument is the flag that asks for help.
+func asksForHelp(arg string) bool {
+	return strings.HasPrefix(arg, "-") && slices.Contains(cli.HelpFlag.Names(), strings.TrimPrefix(arg[1:], "-"))
 }
 
 // valueFlags returns the names of the flags that are followed by a value.

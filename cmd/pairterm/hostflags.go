@@ -61,6 +61,9 @@ for the shell, and --escape chooses another key, or none.`,
 			if len(before) > 0 && unquotedKey(slices.Concat(c.StringSlice("allow"), c.StringSlice("view"))...) {
 				return usage(quoteKeyHint, "what is %q?", before[0])
 			}
+			if len(before) > 0 && before[0] == helpName {
+				return usage("for help: pairterm host --help; to share a command of that name: pairterm host -- "+strings.Join(before, " "), "what is %q?", before[0])
+			}
 			if len(before) > 0 {
 				return usage("to share a command: pairterm host -- "+strings.Join(before, " "), "what is %q?", before[0])
 			}
