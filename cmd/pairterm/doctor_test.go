@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/pairterm/pairterm/peer/link"
 	"github.com/pairterm/pairterm/peer/portmap"
+	"github.com/pairterm/pairterm/signal"
 )
 
 // What doctor makes of networks as they are met with.
@@ -176,5 +179,48 @@ func TestExamination(t *testing.T) {
 		"                          pairterm host --port 40000\n"
 	if b.String() != want {
 		t.Errorf("printed\n%s\nwant\n%s", b.String(), want)
+	}
+}
+
+// A port that another program has is told as that, and nothing else is.
+func TestDoctorPort(t *testing.T) {
+	busy, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	port := busy.LocalAddr().(*net.UDPAddr).Port
+	d := newDoctor(stdio{}, doctorOptions{port: port})
+	found := d.explore(context.Background(), nil, ticketResult{}).findings(routerResult{})
+	if len(found) != 1 || found[0].Verdict != verdictProblem || !strings.Contains(found[0].Hint, "another program has that port") {
+		t.Errorf("a port that is taken: %+v", found)
+	}
+	other := routeResult{port: port, err: errors.New("of another kind")}.findings(routerResult{})
+	if len(other) != 1 || other[0].Hint != "" {
+		t.Errorf("another error: %+v", other)
+	}
+}
+
+// Who lacks a STUN server is told why, and where to look.
+func TestDoctorNoSTUN(t *testing.T) {
+	told := signal.Info{Server: "ws://192.0.2.1"}
+	refused := serverResult{hostErr: signal.ErrNotAllowed}
+	for _, tt := range []struct {
+		name       string
+		servers    []serverResult
+		host       ticketResult
+		text, hint string
+	}{
+		{"nobody to ask", nil, ticketResult{}, "for want of a STUN server", "name a signaling server"},
+		{"refused", []serverResult{{info: told}, refused}, ticketResult{}, "told of no STUN server", "see signaling above"},
+		{"down", []serverResult{{pingErr: signal.ErrUnreachable, hostErr: signal.ErrUnreachable}}, ticketResult{}, "told of no STUN server", "see signaling above"},
+		{"none there", []serverResult{{info: told}}, ticketResult{}, "has no STUN server to tell of", "name a STUN server"},
+		{"absent host", nil, ticketResult{first: told.Server, err: signal.ErrNoRoom}, "told of no STUN server", "see host below"},
+		{"host without", nil, ticketResult{first: told.Server, info: told}, "has no STUN server to tell of", "name a STUN server"},
+	} {
+		f := noSTUN(tt.servers, tt.host)
+		if f.Verdict != verdictNote || !strings.Contains(f.Text, tt.text) || !strings.HasPrefix(f.Hint, tt.hint) {
+			t.Errorf("%s: %+v", tt.name, f)
+		}
 	}
 }

@@ -34,7 +34,10 @@ is 0 when all is well, 1 for warnings, 2 for problems.`,
 			if c.NArg() > 1 {
 				return usage("a ticket is one word; quote it if it was broken over lines", "too many arguments: %q", c.Args().Slice())
 			}
-			return runDoctor(c.Context, std, ui, doctorOptions{
+			if err := checkPorts(c, "port"); err != nil {
+				return err
+			}
+			o := doctorOptions{
 				ticket:    c.Args().First(),
 				signal:    splitWords(c.StringSlice("signal")),
 				stun:      splitWords(c.StringSlice("stun")),
@@ -46,7 +49,11 @@ is 0 when all is well, 1 for warnings, 2 for problems.`,
 				githubURL: c.String("github-url"),
 				gitlabURL: c.String("gitlab-url"),
 				json:      c.Bool("json"),
-			})
+			}
+			if err := checkSTUN(o.stun); err != nil {
+				return err
+			}
+			return runDoctor(c.Context, std, ui, o)
 		},
 	}
 }

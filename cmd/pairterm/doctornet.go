@@ -221,15 +221,17 @@ func (r ticketResult) findings() []finding {
 
 // routeResult is what is known of the ways between this machine and the Internet.
 type routeResult struct {
+	port    int   // that was asked for
 	err     error // a port that cannot be had, a STUN server that is none
 	servers []string
+	noSTUN  finding // what is told instead, if nobody has named one
 	answers []link.Mapping
 	nat     link.NATReport
 }
 
 // explore asks the STUN servers.
 func (d *doctor) explore(ctx context.Context, servers []serverResult, host ticketResult) routeResult {
-	r := routeResult{servers: d.opts.stun}
+	r := routeResult{port: d.opts.port, servers: d.opts.stun, noSTUN: noSTUN(servers, host)}
 	cfg := link.Config{Port: d.opts.port}
 	for _, s := range servers {
 		if len(r.servers) == 0 {
@@ -264,15 +266,39 @@ func (d *doctor) explore(ctx context.Context, servers []serverResult, host ticke
 	return r
 }
 
+// noSTUN tells why no STUN server is known, given what those that tell of one said.
+func noSTUN(servers []serverResult, host ticketResult) finding {
+	f := finding{Check: "udp", Verdict: verdictNote}
+	const consequence = ": what routers and firewalls do is not known"
+	const name = "name a STUN server: pairterm doctor --stun stun.example.org:3478"
+	failed := func(r serverResult) bool { return r.pingErr != nil || r.hostErr != nil }
+	switch {
+	case slices.ContainsFunc(servers, failed):
+		f.Text = "not tested, since the signaling server told of no STUN server" + consequence
+		f.Hint = "see signaling above; or " + name
+	case len(servers) > 0:
+		f.Text = "not tested, since the signaling server has no STUN server to tell of" + consequence
+		f.Hint = name
+	case host.first != "" && host.info.Server == "":
+		f.Text = "not tested, since the ticket's signaling server told of no STUN server" + consequence
+		f.Hint = "see host below; or " + name
+	case host.first != "":
+		f.Text = "not tested, since the ticket's signaling server has no STUN server to tell of" + consequence
+		f.Hint = name
+	default:
+		f.Text = "not tested, for want of a STUN server" + consequence
+		f.Hint = "name a signaling server, which answers STUN too: pairterm doctor --signal wss://signal.example.org"
+	}
+	return f
+}
+
 // findings tells about the ways, given what the router does.
 func (r routeResult) findings(router routerResult) []finding {
 	if r.err != nil {
-		return []finding{{Check: "udp", Verdict: verdictProblem, Text: brief(r.err), Hint: "another program may use the port: choose another with --port"}}
+		return []finding{{Check: "udp", Verdict: verdictProblem, Text: brief(r.err), Hint: portHint(r.err, r.port, 0)}}
 	}
 	if len(r.servers) == 0 {
-		f := finding{Check: "udp", Verdict: verdictNote, Text: "not tested, for want of a STUN server: what routers and firewalls do is not known",
-			Hint: "name a signaling server, which answers STUN too: pairterm doctor --signal wss://signal.example.org"}
-		return slices.Concat([]finding{f, ipv6Finding(r.nat.V6)}, router.findings(r.nat.V4), []finding{reachFinding(r.nat)})
+		return slices.Concat([]finding{r.noSTUN, ipv6Finding(r.nat.V6)}, router.findings(r.nat.V4), []finding{reachFinding(r.nat)})
 	}
 	out := []finding{r.udp()}
 	switch ext := r.nat.V4.External.Addr(); {

@@ -70,7 +70,7 @@ var adviceTable = []advice{
 	{link.ErrHandshake, exitNoPath, "a path was found and too many packets were lost on it; try again"},
 	{link.ErrBusy, exitNoPath, "too many guests are joining at this moment; try again"},
 
-	{signal.ErrNoRoom, exitNoHost, "the host has ended its session or not started it yet; to wait for it add: --wait"},
+	{signal.ErrNoRoom, exitNoHost, "the host has ended its session or not started it yet; to wait for it: pairterm join TICKET --wait"},
 	{signal.ErrRoomFull, exitRefused, "the session has as many guests as its server permits; try again later"},
 	{signal.ErrRateLimited, exitNoServer, "too many attempts; wait a minute and try again"},
 	{signal.ErrServerFull, exitNoServer, "try again later, or use another server: --signal URL"},

@@ -103,10 +103,8 @@ for the shell, and --escape chooses another key, or none.`,
 			if len(o.signal) > 0 && o.signalListen != "" {
 				return usage("leave out one of them", "--signal-listen is for the server inside, which --signal replaces")
 			}
-			for _, p := range []string{"port", "tcp-port"} {
-				if n := c.Int(p); n < 0 || n > 65535 {
-					return usage("a number from 1 to 65535", "--%s %d", p, n)
-				}
+			if err := checkPorts(c, "port", "tcp-port"); err != nil {
+				return err
 			}
 			if o.publicAddrs, err = parsePublicAddrs(c.StringSlice("public-addr")); err != nil {
 				return err

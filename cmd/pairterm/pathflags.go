@@ -41,12 +41,10 @@ func parsePathOptions(c *cli.Context) (pathOptions, error) {
 		hidePrivate: c.Bool("no-private-addrs"),
 		noPortmap:   c.Bool("no-portmap"),
 	}
-	for _, server := range o.stun {
-		if err := link.CheckSTUNServer(server); err != nil {
-			return o, usage("for example: --stun stun.example.org:3478", "--stun: %w", err)
-		}
+	err := checkSTUN(o.stun)
+	if err != nil {
+		return o, err
 	}
-	var err error
 	if o.relays, o.credentials, err = parseRelayOptions(c); err != nil {
 		return o, err
 	}
@@ -65,6 +63,26 @@ func parsePathOptions(c *cli.Context) (pathOptions, error) {
 		return o, usage("leave out one of them", "--path lan is over private addresses, which --no-private-addrs hides")
 	}
 	return o, nil
+}
+
+// checkSTUN refuses values of --stun that name no server.
+func checkSTUN(servers []string) error {
+	for _, server := range servers {
+		if err := link.CheckSTUNServer(server); err != nil {
+			return usage("for example: --stun stun.example.org:3478", "--stun: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkPorts refuses values of these flags that are no ports.
+func checkPorts(c *cli.Context, flags ...string) error {
+	for _, p := range flags {
+		if n := c.Int(p); n < 0 || n > 65535 {
+			return usage("a number from 1 to 65535", "--%s %d", p, n)
+		}
+	}
+	return nil
 }
 
 // config is what links are made with.
@@ -107,18 +125,27 @@ func parsePublicAddr(s string) (netip.AddrPort, error) {
 	return a, nil
 }
 
-// portFailure says what to do about a port that could not be had.
+// portFailure is the failure of a host that cannot have its port.
 func portFailure(err error, o hostOptions) error {
-	hint := "check --port and --tcp-port"
+	hint := portHint(err, o.port, o.tcpPort)
+	if hint == "" {
+		hint = "check --port and --tcp-port"
+	}
+	return fail(exitSystem, err, hint)
+}
+
+// portHint says what to do about a port that could not be had, and nothing where that
+// has another reason than the port. tcpPort is 0 if it is the same.
+func portHint(err error, port, tcpPort int) string {
 	var op *net.OpError
 	tcp := errors.As(err, &op) && strings.HasPrefix(op.Net, "tcp")
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		hint = "ports below 1024 are root's; on Linux permit them to pairterm with: sudo setcap cap_net_bind_service=+ep $(command -v pairterm)"
-	case errors.Is(err, syscall.EADDRINUSE) && tcp && o.tcpPort == 0:
-		hint = fmt.Sprintf("another program has that TCP port; choose one for TCP alone: --port %d --tcp-port PORT", o.port)
+		return "ports below 1024 are root's; on Linux permit them to pairterm with: sudo setcap cap_net_bind_service=+ep $(command -v pairterm)"
+	case errors.Is(err, syscall.EADDRINUSE) && tcp && tcpPort == 0:
+		return fmt.Sprintf("another program has that TCP port; choose one for TCP alone: --port %d --tcp-port PORT", port)
 	case errors.Is(err, syscall.EADDRINUSE):
-		hint = "another program has that port, perhaps another pairterm host; choose another one"
+		return "another program has that port, perhaps another pairterm host; choose another one"
 	}
-	return fail(exitSystem, err, hint)
+	return ""
 }
