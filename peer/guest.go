@@ -113,6 +113,10 @@ type GuestConfig[S any] struct {
 	Software string
 	// Wait makes Connect wait until the host is there.
 	Wait bool
+	// OnWait is told why the host is not there, each time that Connect has looked in
+	// vain; it must return soon, and may be nil. OnStage is not told of StageSignaling
+	// any more then, which begins anew every two seconds.
+	OnWait func(why error)
 	// OnStage is told how far Connect has come. OnStatus is told when the state
 	// of the link changes after that, OnRole when the host has changed the
 	// guest's role, OnEcho see stream.Config. All must return soon, and may
@@ -240,8 +244,9 @@ func (g *Guest[S]) stage(s Stage) {
 // Connect meets the host and makes the first link. Errors: those of
 // signal.DialAny, tunnel.Guest.Dial and link.Transport.Dial, and ctx's.
 func (g *Guest[S]) Connect(ctx context.Context) error {
+	progress := g.stage
 	for {
-		s, err := g.race(ctx, g.stage)
+		s, err := g.race(ctx, progress)
 		if err == nil {
 			g.setSession(s)
 			g.stage(StageLinked)
@@ -249,6 +254,15 @@ func (g *Guest[S]) Connect(ctx context.Context) error {
 		}
 		if !g.cfg.Wait || !absent(err) {
 			return err
+		}
+		g.cfg.Log.Debug("waiting for the host", "err", err)
+		if g.cfg.OnWait != nil {
+			g.cfg.OnWait(err)
+		}
+		progress = func(s Stage) {
+			if s != StageSignaling {
+				g.stage(s)
+			}
 		}
 		select {
 		case <-time.After(waitRetry):

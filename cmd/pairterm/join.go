@@ -106,6 +106,7 @@ func (j *joining) prepare(ctx context.Context, log *slog.Logger) error {
 			}
 			j.ui.stage(s.String())
 		},
+		OnWait:   func(why error) { j.ui.stage("waiting for the host (" + whyAbsent(why) + ")") },
 		OnStatus: j.showStatus,
 		OnHistory: func(p []byte) {
 			if err := j.painter.Scrollback(p); err != nil {
@@ -337,6 +338,19 @@ func (j *joining) howToLeave() string {
 		return ""
 	}
 	return "; " + j.opts.leader.Text() + " d leaves"
+}
+
+// whyAbsent tells why the host is not there in so few words that they fit in a line: those
+// of the attempt that tells most, without its URL.
+func whyAbsent(err error) string {
+	var all *signal.DialError
+	if errors.As(err, &all) && all.Best() != nil {
+		err = all.Best().Err
+	}
+	if errors.Is(err, signal.ErrNoRoom) {
+		return "it is not there"
+	}
+	return brief(err)
 }
 
 // brief is the beginning of an error, for one line.

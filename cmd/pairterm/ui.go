@@ -78,12 +78,13 @@ func (u *ui) say(kind, text string) {
 }
 
 // stage shows how far something has come, on one line that the next stage
-// overwrites. Where lines cannot be overwritten it shows nothing.
+// overwrites. Where lines cannot be overwritten it shows nothing. What is wider than the
+// terminal is cut there (DECAWM): of a line that is wrapped only the end is overwritten.
 func (u *ui) stage(text string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.tty {
-		fmt.Fprintf(u.w, "\r\x1b[Kpairterm: %s…", text)
+		fmt.Fprintf(u.w, "\r\x1b[K\x1b[?7lpairterm: %s…\x1b[?7h", text)
 		u.progress = true
 	}
 }
