@@ -203,6 +203,7 @@ func (j *joining) attend(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(context.WithoutCancel(ctx))
 	leaving := func(err error) error {
 		if gctx.Err() == nil {
+			j.trace.end()
 			j.guest.Leave()
 		}
 		return err

@@ -19,6 +19,7 @@ type trace struct {
 	mu    sync.Mutex
 	lines []string // guarded by mu; not printed yet
 	more  int      // guarded by mu; how many there was no room for
+	ended bool     // guarded by mu; nothing is noted any more
 }
 
 // maxTrace bounds the lines that wait to be printed.
@@ -36,6 +37,17 @@ func (t *trace) take() []string {
 	}
 	t.lines, t.more = nil, 0
 	return lines
+}
+
+// end has nothing more noted: the guest leaves, and how links end then is of no interest. A
+// nil trace may end.
+func (t *trace) end() {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true
 }
 
 // printTo prints it. A nil trace prints nothing.
@@ -93,6 +105,9 @@ func (h *traceHandler) note(r slog.Record) {
 	})
 	h.trace.mu.Lock()
 	defer h.trace.mu.Unlock()
+	if h.trace.ended {
+		return
+	}
 	if len(h.trace.lines) == maxTrace {
 		h.trace.more++
 		return

@@ -8,6 +8,7 @@ import (
 	"net"
 
 	"github.com/pion/datachannel"
+	"github.com/pion/sctp"
 	"github.com/pion/webrtc/v3"
 )
 
@@ -108,7 +109,9 @@ func (c *Channel) Recv(p []byte) (int, error) {
 // failure says why pion gave up on a channel: the link ended, or the peer reset the
 // channel, which was agreed on to last as long as the link.
 func (c *Channel) failure(err error) error {
-	if !errors.Is(err, io.EOF) {
+	// What pion says when an association is closed in good order, by either end, is one or
+	// the other: at the end of a stream it resets that, which is too late then.
+	if !errors.Is(err, io.EOF) && !errors.Is(err, sctp.ErrResetPacketInStateNotExist) {
 		c.link.log.Debug("channel failed", "channel", c.name, "err", err)
 	}
 	c.link.fail(ErrPeerClosed)

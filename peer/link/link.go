@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pion/dtls/v2"
 	"github.com/pion/webrtc/v3"
 )
 
@@ -135,7 +137,7 @@ func (l *Link) dismantle() {
 		if err := l.pc.SCTP().Transport().Stop(); err != nil {
 			l.log.Debug("closing DTLS", "err", err)
 		}
-		if err := l.pc.GracefulClose(); err != nil {
+		if err := l.pc.GracefulClose(); err != nil && !errors.Is(err, dtls.ErrConnClosed) { // just now, above
 			l.log.Debug("closing a peer connection", "err", err)
 		}
 	}

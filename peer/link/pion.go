@@ -119,7 +119,7 @@ func (l *Link) openChannel(name string, id uint16, init *webrtc.DataChannelInit)
 
 // onICEState notes that a path was found or lost.
 func (l *Link) onICEState(s webrtc.ICEConnectionState) {
-	l.log.Debug("ICE state", "state", s)
+	l.logState("ICE state", s)
 	switch s {
 	case webrtc.ICEConnectionStateConnected:
 		l.onceConn.Do(func() { close(l.connected) })
@@ -137,9 +137,19 @@ func (l *Link) onICEState(s webrtc.ICEConnectionState) {
 
 // onDTLSState notes that the handshake failed. Pion calls it under a lock.
 func (l *Link) onDTLSState(s webrtc.DTLSTransportState) {
-	l.log.Debug("DTLS state", "state", s)
+	l.logState("DTLS state", s)
 	if s == webrtc.DTLSTransportStateFailed {
 		l.fail(fmt.Errorf("%w: no DTLS connection with the agreed certificates", ErrHandshake))
+	}
+}
+
+// logState logs the state of a part, but not those that it goes through because the link
+// has ended.
+func (l *Link) logState(part string, s fmt.Stringer) {
+	select {
+	case <-l.done:
+	default:
+		l.log.Debug(part, "state", s)
 	}
 }
 
