@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"time"
+
+	"github.com/pairterm/pairterm/term"
 )
 
 // doctorTimeout bounds an examination. What has not answered by then is reported as
@@ -15,8 +17,13 @@ func runDoctor(ctx context.Context, std stdio, ui *ui, o doctorOptions) error {
 	defer cancel()
 	e := &examination{Version: 1}
 	printer := newFindingPrinter(std.Out)
+	// Progress would be in the way of findings that come to the terminal later, from a
+	// program that reads them.
+	progress := term.IsTerminal(std.Out)
 	for _, c := range newDoctor(std, o).start(ctx) {
-		ui.stage(c.what)
+		if progress {
+			ui.stage(c.what)
+		}
 		found := <-c.findings
 		ui.done()
 		e.add(found...)
