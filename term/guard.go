@@ -20,8 +20,8 @@ func (e *SignalError) Error() string { return fmt.Sprintf("ended by %s", signalN
 func (e *SignalError) Code() int { return 128 + signalNumber(e.Signal) }
 
 // Protect watches over the terminal t, which may be nil, while a session lasts.
-// On SIGINT, SIGTERM, SIGHUP and SIGQUIT, but for those that the process was started to
-// ignore, it restores t and cancels the context
+// On SIGINT, SIGTERM, SIGHUP and SIGQUIT, but for SIGINT and SIGHUP where the process was
+// started to ignore them, it restores t and cancels the context
 // that it returns, with a *SignalError as its cause, so that the program can
 // end in order; a second such signal ends it as if Protect were not there, except
 // for SIGHUP, which often comes twice and has no effect any more. On SIGTSTP it gives

@@ -15,8 +15,14 @@ import (
 // continued, as time passes for it.
 const stopPatience = 500 * time.Millisecond
 
-// heeded are the signals that end a session: those of them that this process was not
-// started to ignore, as nohup has SIGHUP ignored.
+// endPatience is how long a process that was continued waits for a signal to end, before
+// it takes its terminal again: shells end a stopped job by that and SIGCONT, and leave it
+// in the background, where to touch the terminal stops it once more.
+const endPatience = 20 * time.Millisecond
+
+// heeded are the signals that end a session, but SIGHUP and SIGINT not if this process
+// was started to ignore them, as by nohup and by a script's "&". (Of others Go does not
+// say.)
 var heeded = slices.DeleteFunc([]os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT}, ossignal.Ignored)
 
 func (g *guard) run(ready chan<- struct{}) {
@@ -38,18 +44,33 @@ func (g *guard) run(ready chan<- struct{}) {
 		case <-g.quit:
 			return
 		case sig := <-ends:
-			// A window that is closed is told of by the system, and by the shell in it, too.
-			ossignal.Ignore(unix.SIGHUP)
-			ossignal.Stop(ends)
-			if g.tty != nil {
-				_ = g.tty.Restore()
-			}
-			g.cancel(&SignalError{Signal: sig})
+			g.end(sig, ends)
 		case <-stops:
 			g.suspend(continues)
+			g.resume(ends)
 		case <-continues:
-			g.again()
+			g.resume(ends)
 		}
+	}
+}
+
+func (g *guard) end(sig os.Signal, ends chan os.Signal) {
+	// A window that is closed is told of by the system, and by the shell in it, too.
+	ossignal.Ignore(unix.SIGHUP)
+	ossignal.Stop(ends)
+	if g.tty != nil {
+		_ = g.tty.Restore()
+	}
+	g.cancel(&SignalError{Signal: sig})
+}
+
+// resume takes the terminal again, unless the process was continued to end.
+func (g *guard) resume(ends chan os.Signal) {
+	select {
+	case sig := <-ends:
+		g.end(sig, ends)
+	case <-time.After(endPatience):
+		g.again()
 	}
 }
 
@@ -66,7 +87,6 @@ func (g *guard) suspend(continues <-chan os.Signal) {
 		case <-g.quit:
 		}
 	}
-	g.again()
 }
 
 // isJob reports whether this process is in a group that a shell has made for it, and

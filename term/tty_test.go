@@ -503,6 +503,33 @@ func TestStopAndContinue(t *testing.T) {
 	}
 }
 
+// A stopped job is ended by a shell, which first tells it to end and then to go on, in the
+// background.
+func TestEndStoppedJob(t *testing.T) {
+	e := openTerminal(t, DefaultSize).show()
+	before := e.termios(t)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The first to be waited for may be that it has stopped.
+	script := `set -m; "$0"; echo stopped; kill %1; kill -CONT %1; s=147; while [ $s = 147 ]; do sleep 0.02; wait %1; s=$?; done; echo "ended $s"`
+	cmd := exec.Command("sh", "-c", script, exe)
+	cmd.Env = append(os.Environ(), helperEnv+"=raw", "STOP=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.slave, e.slave, e.slave
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	e.await(t, "end of the job", func(s string) bool { return strings.Contains(s, "ended 143") })
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if now := e.termios(t); now != before {
+		t.Errorf("settings are\n%+v, were\n%+v", now, before)
+	}
+}
+
 // A job of a shell stops, with the terminal as the shell knows it, and goes on where it
 // was.
 func TestStopJob(t *testing.T) {
