@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pairterm/pairterm/term/screen"
@@ -34,6 +35,7 @@ type display struct {
 	tty  io.Writer
 	src  *source
 	wake chan struct{} // holds one notice that there is something to draw
+	gone atomic.Bool   // the terminal is
 
 	// turn is held by whoever writes to the terminal, writes included: output
 	// and notices take turns, and a terminal that stops stops both.
@@ -76,11 +78,13 @@ func (d *display) poke() {
 	}
 }
 
-// put writes to the terminal. That it is gone, or was given back, shows
-// elsewhere; until then the program goes on for its guests.
+// put writes to the terminal. That it was given back, or is gone, shows elsewhere; the
+// program goes on for its guests.
 func (d *display) put(p []byte) {
 	if len(p) > 0 {
-		_, _ = d.tty.Write(p)
+		if _, err := d.tty.Write(p); err != nil && isGone(err) {
+			d.gone.Store(true)
+		}
 	}
 }
 
@@ -119,7 +123,7 @@ func (d *display) output(p []byte) {
 func (d *display) answers() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.view.exact()
+	return d.view.exact() && !d.gone.Load()
 }
 
 // notice shows text for a while.
