@@ -379,6 +379,8 @@ func (i gate[S]) Interrupt(p []byte) {
 	}
 }
 
+func (i gate[S]) Signals() bool { return i.g.input.Signals() }
+
 func (i gate[S]) Resize(cols, rows int) {
 	i.g.mu.Lock()
 	i.g.cols, i.g.rows = cols, rows

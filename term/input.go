@@ -3,20 +3,28 @@ package term
 import (
 	"context"
 	"errors"
+	"iter"
 	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
+
+	"github.com/pairterm/pairterm/term/paste"
 )
 
 // Bounds of what is typed and not read by the program, in bytes.
 const (
 	guestInputLimit = 64 << 10
-	localInputLimit = 1 << 20 // a large paste, without the terminal being stopped
+	localInputLimit = 8 << 20 // a large paste, without the keys after it having to wait
 	inputChunk      = 1024    // what one writer gets before the next one's turn
 )
+
+// tornPatience is how long nobody else's keys are written while the rest of one is due: a
+// paste comes in pieces, which end anywhere. A plain Escape looks like the beginning of
+// one, too.
+const tornPatience = 30 * time.Millisecond
 
 // Input is one typist's way into the shared terminal: the host's own keyboard
 // or a guest. Each has a bounded queue of its own, so that none can hold up
@@ -32,9 +40,12 @@ type Input struct {
 	resize func(Size)
 
 	// Guarded by hub.mu.
-	queue  []byte
-	starve bool // Keys took less than it was offered
-	closed bool
+	queue   []byte
+	starve  bool // Keys took less than it was offered
+	closed  bool
+	literal bool          // the last key typed has the driver take the next one as it is
+	paste   paste.Tracker // of what was written
+	cut     bool          // the rest of a paste whose beginning is lost is thrown away
 }
 
 // InputOptions are what an Input is made of.
@@ -80,6 +91,18 @@ func (in *Input) Interrupt(p []byte) {
 	}
 }
 
+// Signals reports whether Ctrl-C and the like make signals on the terminal now, instead of
+// being keys for the program to read.
+func (in *Input) Signals() bool {
+	in.hub.mu.Lock()
+	defer in.hub.mu.Unlock()
+	if in.hub.sink == nil {
+		return false
+	}
+	_, ok := in.hub.sink.signals()
+	return ok
+}
+
 // Resize says how large the guest's window is.
 func (in *Input) Resize(cols, rows int) {
 	if in.resize != nil {
@@ -108,8 +131,15 @@ func (in *Input) Close() {
 type inputSink interface {
 	Write(p []byte) (int, error)
 	SetWriteDeadline(time.Time) error
-	interrupts() (keys [3]byte, ok bool)
+	// signals returns the keys that make signals on the terminal now, unless there are none.
+	signals() (keys signalKeys, ok bool)
 	flushInput()
+}
+
+// signalKeys are keys that a terminal's driver makes signals of; 0 stands for none.
+type signalKeys struct {
+	keys    [3]byte // VINTR, VQUIT, VSUSP
+	literal byte    // VLNEXT: the driver takes the key after it as it is
 }
 
 // inputs gathers what is typed and writes it to the program, which may not
@@ -117,16 +147,20 @@ type inputSink interface {
 type inputs struct {
 	wake chan struct{} // holds one notice that there is something to write
 
-	mu     sync.Mutex
-	sink   inputSink // nil before the program runs
-	local  *Input
-	guests []*Input // in the order of their turns
-	urgent []byte   // goes first
-	flush  bool     // before it, what the program has not read is thrown away
-	unread bool     // something was written since, and may not have been read
-	flight *Input   // whose bytes are being written
-	abort  bool     // the write under way was told to stop, for an interrupt
-	drop   bool     // and its rest is to be thrown away
+	mu      sync.Mutex
+	sink    inputSink // nil before the program runs
+	local   *Input
+	guests  []*Input // in the order of their turns
+	urgent  []byte   // goes first
+	flush   bool     // before it, what the program has not read is thrown away
+	unread  bool     // something was written since, and may not have been read
+	front   Input    // stands for whose urgent is
+	flight  *Input   // whose bytes are being written
+	writing []byte   // these
+	torn    *Input   // who was written last, up to somewhere within a key
+	tornAt  time.Time
+	abort   bool // the write under way was told to stop, for an interrupt
+	drop    bool // and its rest is to be thrown away
 }
 
 func newInputs() *inputs {
@@ -167,38 +201,74 @@ func (h *inputs) take(in *Input, p []byte) int {
 	if in.closed {
 		return len(p)
 	}
-	rest := p
-	if len(in.queue) > 0 || h.flight != nil || h.unread {
-		var signals []byte
-		if signals, rest = h.signalsLocked(p); len(signals) > 0 {
-			h.overtakeLocked(in, signals)
-			h.interruptLocked(in)
+	whole := len(p)
+	if in.cut {
+		if p = in.skipPaste(p); len(p) == 0 {
+			return whole
 		}
 	}
-	n := min(len(rest), in.limit-len(in.queue))
+	signals, rest := h.signalsLocked(in, p)
+	if len(signals) > 0 {
+		h.overtakeLocked(in, signals)
+		h.interruptLocked(in)
+	}
+	n := len(rest)
+	if room := in.limit - len(in.queue); n > room {
+		n = wholeKeys(rest[:room])
+	}
 	in.starve = n < len(rest)
 	in.queue = append(in.queue, rest[:n]...)
 	h.notify()
-	return len(p) - len(rest) + n
+	return whole - len(rest) + n
 }
 
-// signalsLocked returns the keys in p that make signals, and what follows the last of
-// them: all of p if there are none. What was typed before such a key and is not read yet
-// is not lost here but by the terminal's driver, when it comes to the key.
-func (h *inputs) signalsLocked(p []byte) (signals, rest []byte) {
+// cutPaste throws away the rest of a paste, if what was written ends within it or within
+// what begins it.
+func (in *Input) cutPaste() {
+	t, queue := in.paste, in.queue
+	for !t.Inside() && t.Partial() && len(queue) > 0 {
+		t.Next(queue[0])
+		queue = queue[1:]
+	}
+	if t.Inside() {
+		in.paste = t
+		in.queue = in.skipPaste(queue)
+	}
+}
+
+// skipPaste throws away what p has of a paste that is cut, and returns what comes after it.
+func (in *Input) skipPaste(p []byte) []byte {
+	p = in.paste.Skip(p)
+	in.cut = in.paste.Inside()
+	return p
+}
+
+// signalsLocked returns the keys in p, which in typed, that make signals, and what follows
+// the last of them: all of p if there are none. What was typed before such a key and is
+// not read yet is not lost here but by the terminal's driver, when it comes to the key.
+func (h *inputs) signalsLocked(in *Input, p []byte) (signals, rest []byte) {
+	literal := in.literal
+	in.literal = false
 	if h.sink == nil || !slices.ContainsFunc(p, func(c byte) bool { return c < 0x20 || c == 0x7f }) {
 		return nil, p
 	}
-	keys, ok := h.sink.interrupts()
+	keys, ok := h.sink.signals()
 	if !ok {
 		return nil, p
 	}
 	rest = p
 	for i, c := range p {
-		if c != 0 && slices.Contains(keys[:], c) {
+		switch {
+		case literal:
+			literal = false
+		case c == 0:
+		case c == keys.literal:
+			literal = true
+		case slices.Contains(keys.keys[:], c):
 			signals, rest = append(signals, c), p[i+1:]
 		}
 	}
+	in.literal = literal
 	return signals, rest
 }
 
@@ -208,25 +278,40 @@ func (h *inputs) interrupt(in *Input, p []byte) {
 	if in.closed {
 		return
 	}
-	h.overtakeLocked(in, p)
-	if signals, _ := h.signalsLocked(p); len(signals) > 0 {
+	if signals, _ := h.signalsLocked(in, p); len(signals) > 0 {
+		h.overtakeLocked(in, p)
 		h.interruptLocked(in)
+	} else {
+		// They are keys to the program by now, and the rest of a paste before them is lost.
+		end := in.paste
+		if h.flight == in {
+			end.Feed(h.writing)
+		}
+		end.Feed(in.queue)
+		in.queue = append(append(in.queue, end.Closing()...), p...)
 	}
 	h.notify()
 }
 
 // overtakeLocked puts p in front of everything, and throws away what waits of in.
 func (h *inputs) overtakeLocked(in *Input, p []byte) {
-	in.queue = in.queue[:0]
+	in.queue, in.paste = in.queue[:0], paste.Tracker{}
 	if len(h.urgent)+len(p) <= guestInputLimit {
 		h.urgent = append(h.urgent, p...)
 	}
 }
 
 // interruptLocked makes way in the terminal's driver for a key that in typed: with its
-// buffers full of what the program does not read, it would never come to the key.
+// buffers full of what the program does not read, it would never come to the key. What is
+// lost there may be the beginning of somebody else's paste, whose rest must not be taken
+// for something typed.
 func (h *inputs) interruptLocked(in *Input) {
 	h.flush = true
+	for other := range h.allLocked() {
+		if other != in && other != h.flight {
+			other.cutPaste()
+		}
+	}
 	if h.flight != nil {
 		h.abort = true
 		h.drop = h.drop || h.flight == in
@@ -234,36 +319,71 @@ func (h *inputs) interruptLocked(in *Input) {
 	}
 }
 
-// next returns the next bytes to write, in buf, and whose they are.
-func (h *inputs) next(buf []byte) ([]byte, *Input) {
+// allLocked returns all inputs.
+func (h *inputs) allLocked() iter.Seq[*Input] {
+	return func(yield func(*Input) bool) {
+		for i := -1; i < len(h.guests); i++ {
+			in := h.local
+			if i >= 0 {
+				in = h.guests[i]
+			}
+			if !yield(in) {
+				return
+			}
+		}
+	}
+}
+
+// next returns the next bytes to write, in buf, and whose they are: nobody's if there is
+// nothing to write, or nothing before wait has passed.
+func (h *inputs) next(buf []byte) (p []byte, in *Input, wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.urgent) > 0 {
 		n := copy(buf, h.urgent)
 		h.urgent = h.urgent[n:]
-		h.flight = h.local
+		h.flight, h.writing, h.torn = &h.front, buf[:n], nil
 		if h.flush && h.unread {
 			h.sink.flushInput()
 		}
 		h.flush, h.unread = false, !h.flush
-		return buf[:n], h.local
+		return buf[:n], &h.front, 0
 	}
-	in := h.local
-	if len(in.queue) == 0 {
-		i := slices.IndexFunc(h.guests, func(in *Input) bool { return len(in.queue) > 0 })
-		if i < 0 {
-			return nil, nil
+	if in = h.turnLocked(); in == nil {
+		return nil, nil, 0
+	}
+	if h.torn != nil && in != h.torn {
+		if wait := tornPatience - time.Since(h.tornAt); wait > 0 {
+			return nil, nil, wait
 		}
-		in = h.guests[i]
-		h.guests = append(slices.Delete(h.guests, i, i+1), in)
 	}
 	n := copy(buf, in.queue)
 	if n < len(in.queue) {
 		n = wholeKeys(buf[:n])
 	}
 	in.queue = in.queue[n:]
-	h.flight, h.unread = in, true
-	return buf[:n], in
+	h.flight, h.writing, h.unread, h.torn = in, buf[:n], true, nil
+	if wholeKeys(buf[:n]) < n {
+		h.torn, h.tornAt = in, time.Now()
+	}
+	return buf[:n], in, 0
+}
+
+// turnLocked returns whose turn it is, nil if nothing waits: theirs of whom half a key was
+// written, the host's, and then that guest's who has waited longest.
+func (h *inputs) turnLocked() *Input {
+	for _, in := range []*Input{h.torn, h.local} {
+		if in != nil && len(in.queue) > 0 {
+			return in
+		}
+	}
+	i := slices.IndexFunc(h.guests, func(in *Input) bool { return len(in.queue) > 0 })
+	if i < 0 {
+		return nil
+	}
+	in := h.guests[i]
+	h.guests = append(slices.Delete(h.guests, i, i+1), in)
+	return in
 }
 
 // wholeKeys returns how many bytes of p to write before another typist's, so
@@ -288,30 +408,44 @@ func wholeKeys(p []byte) int {
 	return end
 }
 
-// wrote ends the write that next began: rest was not taken. It reports whether
-// to go on.
-func (h *inputs) wrote(in *Input, rest []byte, err error) bool {
+// wrote ends the write that next began: n bytes were taken. It reports whether to go on.
+func (h *inputs) wrote(n int, err error) bool {
 	h.mu.Lock()
-	h.flight = nil
+	in, done, rest := h.flight, h.writing[:n], h.writing[n:]
 	aborted := h.abort && errors.Is(err, os.ErrDeadlineExceeded)
 	if h.abort {
 		_ = h.sink.SetWriteDeadline(time.Time{})
 	}
-	if aborted && !h.drop && len(rest) > 0 {
-		in.queue = slices.Insert(in.queue, 0, rest...)
+	if !aborted {
+		rest = nil
 	}
-	h.abort, h.drop = false, false
-	var ready func()
-	if in.starve && len(in.queue) <= in.limit/2 {
-		in.starve = false
-		ready = in.ready
+	switch {
+	case h.drop: // and what it was the middle of
+	case in == &h.front:
+		h.urgent = slices.Insert(h.urgent, 0, rest...)
+	default:
+		in.paste.Feed(done)
+		in.queue = slices.Insert(in.queue, 0, rest...)
+		if h.abort {
+			in.cutPaste()
+		}
+	}
+	h.flight, h.writing, h.abort, h.drop = nil, nil, false, false
+	var ready []func()
+	for in := range h.allLocked() {
+		if in.starve && len(in.queue) <= in.limit/2 {
+			in.starve = false
+			ready = append(ready, in.ready)
+		}
 	}
 	if in.closed && len(in.queue) == 0 {
 		h.remove(in)
 	}
 	h.mu.Unlock()
-	if ready != nil {
-		ready()
+	for _, f := range ready {
+		if f != nil {
+			f()
+		}
 	}
 	return err == nil || aborted
 }
@@ -329,17 +463,22 @@ func (h *inputs) run(ctx context.Context) {
 	sink := h.sink
 	buf := make([]byte, inputChunk)
 	for {
-		p, in := h.next(buf)
+		p, in, wait := h.next(buf)
 		if in == nil {
+			var patience <-chan time.Time
+			if wait > 0 {
+				patience = time.After(wait)
+			}
 			select {
 			case <-h.wake:
-				continue
+			case <-patience:
 			case <-ctx.Done():
 				return
 			}
+			continue
 		}
 		n, err := sink.Write(p)
-		if ctx.Err() != nil || !h.wrote(in, p[n:], err) {
+		if ctx.Err() != nil || !h.wrote(n, err) {
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 )
 
 // reader is a program that reads its terminal when it is told to: until then
@@ -18,12 +19,12 @@ type reader struct {
 	got     strings.Builder
 	past    bool
 	changed chan struct{}
-	signals bool // ISIG is set
+	isig    bool // ISIG is set
 	flushed int
 }
 
-func newReader(signals bool) *reader {
-	return &reader{changed: make(chan struct{}), signals: signals}
+func newReader(isig bool) *reader {
+	return &reader{changed: make(chan struct{}), isig: isig}
 }
 
 func (r *reader) change(f func()) {
@@ -60,7 +61,9 @@ func (r *reader) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-func (r *reader) interrupts() ([3]byte, bool) { return [3]byte{3, 0x1c, 0x1a}, r.signals }
+func (r *reader) signals() (signalKeys, bool) {
+	return signalKeys{keys: [3]byte{3, 0x1c, 0x1a}, literal: 0x16}, r.isig
+}
 
 func (r *reader) flushInput() { r.change(func() { r.flushed++; r.room += 1000 }) }
 
@@ -104,6 +107,40 @@ func TestInputOrder(t *testing.T) {
 		synctest.Wait()
 		if got, want := r.read(), "a0locala1b1"; got != want && got != "a0localb1a1" {
 			t.Errorf("program read %q, want %q", got, want)
+		}
+	})
+}
+
+// TestInputTorn pastes in pieces that end within keys, while somebody else types.
+func TestInputTorn(t *testing.T) {
+	withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
+		r := h.sink.(*reader)
+		a, b := h.add(InputOptions{Typing: true}), h.add(InputOptions{Typing: true})
+		r.reads(10_000)
+		for range 100 {
+			a.Keys([]byte("€\xe2\x82"))
+			b.Keys([]byte("\x1b[A"))
+			synctest.Wait()
+			time.Sleep(time.Millisecond)
+			a.Keys([]byte("\xac\x1b["))
+			synctest.Wait()
+			h.local.Keys([]byte("é"))
+			synctest.Wait()
+			a.Keys([]byte("B"))
+			synctest.Wait()
+		}
+		got := r.read()
+		if !utf8.ValidString(got) || strings.Count(got, "€€") != 100 || strings.Count(got, "\x1b[B") != 100 || strings.Count(got, "é") != 100 || strings.Count(got, "\x1b[A") != 100 {
+			t.Errorf("keys are torn: %.100q", got)
+		}
+		// A key that looks like half of one holds others up for a moment only.
+		a.Keys([]byte("\x1b"))
+		synctest.Wait()
+		b.Keys([]byte("b"))
+		time.Sleep(tornPatience)
+		synctest.Wait()
+		if got := r.read(); !strings.HasSuffix(got, "\x1bb") {
+			t.Errorf("what came last is %q", got[len(got)-10:])
 		}
 	})
 }
@@ -210,6 +247,57 @@ func TestInputInterrupt(t *testing.T) {
 			}
 		})
 	})
+	t.Run("in the middle of somebody else's bracketed paste", func(t *testing.T) {
+		for _, paste := range []string{
+			"\x1b[200~" + strings.Repeat("rm -r x\r", 1000) + "\x1b[201~after",
+			strings.Repeat("x", 1500) + "\x1b[200~" + strings.Repeat("rm -r x\r", 100) + "\x1b[201~after",
+		} {
+			for _, room := range []int{0, 3, 6, 100, 1530, 2000} {
+				for _, rest := range []int{0, 1, 6, 10, 500} { // that arrives later
+					withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
+						r := h.sink.(*reader)
+						in := h.add(InputOptions{Typing: true})
+						r.reads(room)
+						in.Keys([]byte(paste[:len(paste)-rest]))
+						synctest.Wait()
+						h.local.Keys([]byte("\x03"))
+						synctest.Wait()
+						in.Keys([]byte(paste[len(paste)-rest:]))
+						r.reads(len(paste))
+						synctest.Wait()
+						before, after, _ := strings.Cut(r.read(), "\x03")
+						begun := strings.Contains(before, "\x1b[200~")
+						switch {
+						case strings.Contains(after, "rm") && (begun || !strings.Contains(after, "\x1b[200~rm")):
+							t.Errorf("with room for %d, and %d to come, after the interrupt came %.40q…", room, rest, after)
+						case !strings.HasSuffix(after, "after"):
+							t.Errorf("with room for %d, and %d to come, the end is lost: %.40q…", room, rest, after)
+						}
+					})
+				}
+			}
+		}
+	})
+	t.Run("taken literally", func(t *testing.T) {
+		withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
+			r := h.sink.(*reader)
+			in := h.add(InputOptions{Typing: true})
+			r.reads(1000)
+			in.Keys([]byte("abc\x16\x03def\x16"))
+			synctest.Wait()
+			in.Keys([]byte("\x1c"))
+			in.Keys([]byte("gh\x16\x16"))
+			synctest.Wait()
+			if r.flushed != 0 {
+				t.Error("a key that is no signal flushed the terminal's queue")
+			}
+			in.Keys([]byte("i\x03"))
+			synctest.Wait()
+			if got, want := r.read(), "abc\x16\x03def\x16\x1cgh\x16\x16\x03"; got != want {
+				t.Errorf("program read %q, want %q", got, want)
+			}
+		})
+	})
 	t.Run("as a character", func(t *testing.T) {
 		withInputs(t, newReader(false), func(t *testing.T, h *inputs) {
 			r := h.sink.(*reader)
@@ -231,10 +319,10 @@ func TestInputInterrupt(t *testing.T) {
 			in.Keys([]byte("\x1b[200~xxx"))
 			synctest.Wait()
 			in.Keys([]byte("yyy"))
-			in.Interrupt([]byte("\x1b[201~\x03"))
+			in.Interrupt([]byte("\x03")) // is none any more
 			r.reads(100)
 			synctest.Wait()
-			if got, want := r.read(), "\x1b[200~xxx\x1b[201~\x03"; got != want {
+			if got, want := r.read(), "\x1b[200~xxxyyy\x1b[201~\x03"; got != want {
 				t.Errorf("program read %q, want %q", got, want)
 			}
 		})

@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 	"unicode/utf8"
+
+	"github.com/pairterm/pairterm/term/paste"
 )
 
 const (
@@ -105,8 +107,8 @@ const (
 const maxPressed = 8
 
 var (
-	pasteStart = []byte("\x1b[200~")
-	pasteEnd   = []byte("\x1b[201~")
+	pasteStart = []byte(paste.Begin)
+	pasteEnd   = []byte(paste.End)
 )
 
 // NewKeyboard returns a Keyboard that calls h.

@@ -16,7 +16,7 @@ func (p *process) Write([]byte) (int, error)           { return 0, ErrHosting }
 func (p *process) SetWriteDeadline(time.Time) error    { return ErrHosting }
 func (p *process) quiet()                              {}
 func (p *process) resize(Size, int, int) error         { return ErrHosting }
-func (p *process) interrupts() (keys [3]byte, ok bool) { return keys, false }
+func (p *process) signals() (keys signalKeys, ok bool) { return keys, false }
 func (p *process) flushInput()                         {}
 func (p *process) hangup()                             {}
 func (p *process) kill()                               {}

@@ -3,6 +3,8 @@ package stream
 import (
 	"bytes"
 	"encoding/binary"
+
+	"github.com/pairterm/pairterm/term/paste"
 )
 
 // The log of input is a sequence of events:
@@ -53,63 +55,6 @@ func validEvent(kind byte, data []byte) bool {
 	return true
 }
 
-// Bracketed paste (xterm ctlseqs): a paste comes between these.
-const (
-	pasteBegin = "\x1b[200~"
-	pasteEnd   = "\x1b[201~"
-)
-
-// pasteTracker follows a stream of keys and knows whether it is inside of a
-// bracketed paste.
-type pasteTracker struct {
-	inside bool
-	n      int  // bytes of a marker that were just seen
-	end    bool // with n = 5: of pasteEnd, not of pasteBegin
-}
-
-func (t *pasteTracker) next(c byte) {
-	switch {
-	case t.n < 4 && c == pasteBegin[t.n]:
-		t.n++
-	case t.n == 4 && (c == '0' || c == '1'):
-		t.n, t.end = 5, c == '1'
-	case t.n == 5 && c == '~':
-		t.n, t.inside = 0, !t.end
-	case c == pasteBegin[0]:
-		t.n = 1
-	default:
-		t.n = 0
-	}
-}
-
-func (t *pasteTracker) feed(p []byte) {
-	for len(p) > 0 {
-		if t.n == 0 {
-			i := bytes.IndexByte(p, pasteBegin[0])
-			if i < 0 {
-				return
-			}
-			p = p[i:]
-		}
-		t.next(p[0])
-		p = p[1:]
-	}
-}
-
-// closing returns what ends the paste when the stream is cut here: also when
-// the cut is inside of a marker.
-func (t *pasteTracker) closing() string {
-	switch {
-	case t.n >= 4 && !t.inside && (t.n == 4 || !t.end):
-		return pasteBegin[t.n:] + pasteEnd
-	case t.n >= 4 && (t.n == 4 || t.end):
-		return pasteEnd[t.n:]
-	case t.inside:
-		return pasteEnd
-	}
-	return ""
-}
-
 // interrupts are the keys that stop a paste: Ctrl-C and Ctrl-\, plain, in the
 // kitty keyboard protocol and in xterm's modifyOtherKeys.
 var interrupts = [][]byte{
@@ -124,25 +69,25 @@ var interrupts = [][]byte{
 // findInterrupt returns the first interrupt in p that is outside of a bracketed
 // paste, of which t has seen what is before p; n is 0 when there is none. t is
 // moved on to the end of the interrupt or of p.
-func (t *pasteTracker) findInterrupt(p []byte) (at, n int) {
+func findInterrupt(t *paste.Tracker, p []byte) (at, n int) {
 	for i := 0; i < len(p); {
 		skip := bytes.IndexAny(p[i:], "\x03\x1b\x1c")
-		if t.n > 0 {
+		if t.Partial() {
 			skip = 0
 		}
 		if skip < 0 {
 			break
 		}
 		i += skip
-		if !t.inside {
+		if !t.Inside() {
 			for _, key := range interrupts {
 				if bytes.HasPrefix(p[i:], key) {
-					t.n = 0
+					*t = paste.Tracker{}
 					return i, len(key)
 				}
 			}
 		}
-		t.next(p[i])
+		t.Next(p[i])
 		i++
 	}
 	return len(p), 0

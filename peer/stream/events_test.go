@@ -3,48 +3,9 @@ package stream
 import (
 	"strings"
 	"testing"
-)
 
-func TestPasteTracker(t *testing.T) {
-	tests := []struct {
-		keys    string
-		inside  bool
-		closing string
-	}{
-		{"", false, ""},
-		{"abc", false, ""},
-		{"\x1b[200~", true, pasteEnd},
-		{"\x1b[200~abc\x1b[201~", false, ""},
-		{"\x1b[200~abc\x1b[200~", true, pasteEnd},
-		{"\x1b[200~abc\x1b", true, pasteEnd},
-		{"\x1b[200~abc\x1b[20", true, "1~"},
-		{"\x1b[200~abc\x1b[201", true, "~"},
-		{"\x1b[200~abc\x1b[200", true, pasteEnd},
-		{"\x1b[200~abc\x1b\x1b[201~", false, ""},
-		{"\x1b[20", false, "0~" + pasteEnd},
-		{"\x1b[200", false, "~" + pasteEnd},
-		{"\x1b[201", false, "~"},
-		{"\x1b[20~", false, ""},
-		{"\x1b[A\x1b[200x\x1b[200~", true, pasteEnd},
-	}
-	for _, tt := range tests {
-		for split := range len(tt.keys) + 1 {
-			var p pasteTracker
-			p.feed([]byte(tt.keys[:split]))
-			p.feed([]byte(tt.keys[split:]))
-			if p.inside != tt.inside || p.closing() != tt.closing {
-				t.Errorf("%q: inside %v, closing %q; want %v, %q", tt.keys, p.inside, p.closing(), tt.inside, tt.closing)
-			}
-		}
-		// Closing it closes it.
-		var p pasteTracker
-		p.feed([]byte(tt.keys))
-		p.feed([]byte(p.closing()))
-		if p.inside || p.n > 3 {
-			t.Errorf("%q is not closed by %q", tt.keys, p.closing())
-		}
-	}
-}
+	"github.com/pairterm/pairterm/term/paste"
+)
 
 func TestFindInterrupt(t *testing.T) {
 	tests := []struct {
@@ -65,8 +26,7 @@ func TestFindInterrupt(t *testing.T) {
 		{"\x1b\x03", 1, 1},
 	}
 	for _, tt := range tests {
-		var p pasteTracker
-		at, n := p.findInterrupt([]byte(tt.keys))
+		at, n := findInterrupt(new(paste.Tracker), []byte(tt.keys))
 		want := tt.at
 		if want < 0 {
 			want = len(tt.keys)
@@ -95,6 +55,7 @@ func TestInputLogBounds(t *testing.T) {
 		t.Errorf("%d bytes of log with a window of %d", n, inputWindow)
 	}
 	// An interrupt drops the rest, and may go past the window.
+	l.signals = true
 	l.typeLocked([]byte("\x03"))
 	if l.waiting != 1 || !l.extendLocked(1000, inputWindow) || l.waiting != 0 {
 		t.Errorf("%d bytes wait behind an interrupt", l.waiting)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pairterm/pairterm/term/paste"
 )
 
 // TestPaste pastes megabytes: they arrive at about the speed of the link, and a
@@ -18,9 +20,9 @@ func TestPaste(t *testing.T) {
 		p := newPair(t, pairOptions{up: l, down: l})
 		defer p.stop()
 		time.Sleep(time.Second)
-		paste := string(text(p.rng, 4<<20))
+		pasted := string(text(p.rng, 4<<20))
 		began := time.Now()
-		p.key(pasteBegin + paste + pasteEnd)
+		p.key(paste.Begin + pasted + paste.End)
 		most := 0
 		for p.guest.Undelivered() > 0 {
 			time.Sleep(10 * time.Millisecond)
@@ -29,10 +31,10 @@ func TestPaste(t *testing.T) {
 			p.guest.in.mu.Unlock()
 		}
 		took := time.Since(began)
-		if p.in.typed() != pasteBegin+paste+pasteEnd {
+		if p.in.typed() != paste.Begin+pasted+paste.End {
 			t.Error("the paste did not arrive as it was")
 		}
-		least := time.Duration(float64(len(paste)) / l.rate * 1e9)
+		least := time.Duration(float64(len(pasted)) / l.rate * 1e9)
 		t.Logf("%v, at the speed of the link %v; %d bytes in flight at most; %+v", took, least, most, p.guest.Stats())
 		if took > least*3/2 {
 			t.Errorf("the paste took %v, at the speed of the link it is %v", took, least)
@@ -56,7 +58,7 @@ func TestInterruptOfPaste(t *testing.T) {
 					p.in.setRoom(4096)
 				}
 				time.Sleep(time.Second)
-				p.key("ls\r" + pasteBegin + string(text(p.rng, 1<<20)) + pasteEnd)
+				p.key("ls\r" + paste.Begin + string(text(p.rng, 1<<20)) + paste.End)
 				if err := p.guest.SendResize(100, 30); err != nil {
 					t.Error(err)
 				}
@@ -82,7 +84,7 @@ func TestInterruptOfPaste(t *testing.T) {
 					time.Sleep(100 * time.Millisecond)
 				}
 				got := p.in.typed()
-				if !strings.HasPrefix(got, "ls\r"+pasteBegin) || !strings.HasSuffix(got, pasteEnd+"\x03pwd\r") || strings.Count(got, "\x1b") != 2 {
+				if !strings.HasPrefix(got, "ls\r"+paste.Begin) || !strings.HasSuffix(got, "\x03pwd\r") || strings.Count(got, "\x1b") != 1 {
 					t.Errorf("typed %d bytes, that end in %q", len(got), got[max(0, len(got)-30):])
 				}
 				if len(got) > 600_000 {
@@ -102,6 +104,33 @@ func TestInterruptOfPaste(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNoSignals types what would interrupt a program that reads it like anything else.
+func TestNoSignals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := linkParams{delay: 50 * time.Millisecond, rate: 125_000, loss: 0.05}
+		p := newPair(t, pairOptions{up: l, down: l})
+		defer p.stop()
+		p.in.setRaw()
+		p.src.write([]byte("vi")) // and the guest is told
+		time.Sleep(time.Second)
+		pasted := paste.Begin + string(text(p.rng, 300_000)) + paste.End + "\x03"
+		p.key(pasted)
+		p.key("\x1c\x03:q\r")
+		for range 200 {
+			if p.guest.Undelivered() == 0 {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if got, want := p.in.typed(), pasted+"\x1c\x03:q\r"; got != want {
+			t.Errorf("typed %d bytes, want all %d", len(got), len(want))
+		}
+		if p.in.interrupts > 0 {
+			t.Error("there was an interrupt")
+		}
+	})
 }
 
 // TestTypedAhead types little before an interrupt: nothing of it is lost.

@@ -3,6 +3,8 @@ package stream
 import (
 	"slices"
 	"sync"
+
+	"github.com/pairterm/pairterm/term/paste"
 )
 
 const (
@@ -27,7 +29,8 @@ type inputLog struct {
 	logged  uint64        // of these, up to the end of the log, dropped ones included
 	dropped uint64
 	open    uint64 // bytes typed, not dropped, and not taken by the program
-	tracker pasteTracker
+	tracker paste.Tracker
+	signals bool // an interrupt is one at the host, and no key for its program
 	closed  bool
 
 	// The log from position start on: all that the host has not received.
@@ -65,7 +68,12 @@ func (l *inputLog) typeLocked(p []byte) (rest []byte) {
 			return p
 		}
 		part := p[:min(len(p), maxBacklog-l.waiting)]
-		at, n := l.tracker.findInterrupt(part)
+		at, n := len(part), 0
+		if l.signals {
+			at, n = findInterrupt(&l.tracker, part)
+		} else {
+			l.tracker.Feed(part)
+		}
 		l.keysLocked(part[:at])
 		if n > 0 {
 			l.interruptLocked(part[at : at+n])

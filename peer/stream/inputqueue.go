@@ -27,7 +27,6 @@ type inputQueue struct {
 	bytes   []byte
 	given   int    // bytes of keys of the first event that were taken
 	scanned uint64 // events up to here were looked at for interrupts
-	paste   pasteTracker
 
 	spent   float64 // bytes of inputBurst that are not there, as of spentAt
 	spentAt time.Duration
@@ -149,7 +148,6 @@ func (q *inputQueue) deliver(now time.Duration) (again time.Duration) {
 			}
 			rest := data[q.given:]
 			n := min(max(q.in.Keys(rest), 0), len(rest))
-			q.paste.feed(rest[:n])
 			q.given += n
 			q.spent += float64(n)
 			if n < len(rest) {
@@ -157,8 +155,7 @@ func (q *inputQueue) deliver(now time.Duration) (again time.Duration) {
 				return 0
 			}
 		case eventInterrupt:
-			q.in.Interrupt(append([]byte(q.paste.closing()), data...))
-			q.paste = pasteTracker{}
+			q.in.Interrupt(data)
 		case eventResize:
 			q.resize(data)
 		}

@@ -130,6 +130,11 @@ func (r *Receiver[S]) Stats() Stats { return r.e.snapshot() }
 type receiverSide[S any] Receiver[S]
 
 func (r *receiverSide[S]) accept(p *packet) (urgent bool, err error) {
+	if p.seq == r.e.seen.largest {
+		r.in.mu.Lock()
+		r.in.signals = p.flags&flagSignals != 0
+		r.in.mu.Unlock()
+	}
 	if p.hasKind(kindInput) {
 		if p.received > r.log.next {
 			r.e.tally.Malformed++

@@ -141,7 +141,12 @@ func (s *senderSide[S]) accept(p *packet) (urgent bool, err error) {
 	return false, nil
 }
 
-func (s *senderSide[S]) flags() byte { return 0 }
+func (s *senderSide[S]) flags() (f byte) {
+	if s.input.in.Signals() {
+		f |= flagSignals
+	}
+	return f
+}
 
 func (s *senderSide[S]) control(b []byte, changed bool) []byte {
 	if s.hasInput {

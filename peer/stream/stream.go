@@ -96,8 +96,11 @@ type Input interface {
 	// Interrupt delivers keys that were typed to stop a large paste (see
 	// Receiver.SendKeys): what the Sender held of the paste is dropped, and the
 	// handler should drop what it holds from this guest too. All of p must be
-	// taken; it begins with the end of a bracketed paste where one was open.
+	// taken; p is valid during the call only.
 	Interrupt(p []byte)
+	// Signals reports whether keys like Ctrl-C interrupt the program now, instead of
+	// being read by it: only then the guest makes an Interrupt of them.
+	Signals() bool
 	// Resize tells the size of the guest's window in cells, both from 1 to
 	// 65,535.
 	Resize(cols, rows int)

@@ -302,7 +302,8 @@ type toyInput struct {
 	keys       []byte
 	sizes      [][2]int
 	interrupts int
-	room       int // how many bytes Keys takes; negative: all
+	raw        bool // Signals reports false
+	room       int  // how many bytes Keys takes; negative: all
 	got        func(p []byte)
 }
 
@@ -333,9 +334,21 @@ func (in *toyInput) Interrupt(p []byte) {
 	}
 }
 
+func (in *toyInput) Signals() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return !in.raw
+}
+
 func (in *toyInput) Resize(cols, rows int) {
 	in.mu.Lock()
 	in.sizes = append(in.sizes, [2]int{cols, rows})
+	in.mu.Unlock()
+}
+
+func (in *toyInput) setRaw() {
+	in.mu.Lock()
+	in.raw = true
 	in.mu.Unlock()
 }
 

@@ -60,7 +60,8 @@ const (
 	flagEcho      = 1 << 2 // a timestamp is sent back
 	flagNeedFull  = 1 << 3 // guest: send a frame from nothing
 	flagWantReact = 1 << 4 // guest: send echo acknowledgements
-	flagsKnown    = 1<<5 - 1
+	flagSignals   = 1 << 5 // host: Ctrl-C and the like make signals on its terminal now
+	flagsKnown    = 1<<6 - 1
 
 	kindInput   = 0x01
 	kindReacted = 0x02

@@ -101,7 +101,7 @@ func TestPacketRefused(t *testing.T) {
 	tests := map[string][]byte{
 		"empty":                   {},
 		"other version":           append([]byte{2}, head(0)[1:]...),
-		"unknown flag":            head(1 << 5),
+		"unknown flag":            head(1 << 6),
 		"sequence number 0":       {wireVersion, 0, 0, 0, 0, 0, 0},
 		"long form of a number":   {wireVersion, 0, 0, 0, 0, 0, 0x81, 0},
 		"number too large":        binary.AppendUvarint([]byte{wireVersion, 0, 0, 0, 0, 0}, maxPosition+1),
