@@ -1,6 +1,7 @@
 package term
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"iter"
@@ -21,9 +22,9 @@ const (
 	inputChunk      = 1024    // what one writer gets before the next one's turn
 )
 
-// tornPatience is how long nobody else's keys are written while the rest of one is due: a
-// paste comes in pieces, which end anywhere. A plain Escape looks like the beginning of
-// one, too.
+// tornPatience is how long at most nobody else's keys are written while the rest of one is
+// due: a paste comes in pieces, which end anywhere. A plain Escape looks like the beginning
+// of one, too.
 const tornPatience = 30 * time.Millisecond
 
 // Input is one typist's way into the shared terminal: the host's own keyboard
@@ -63,10 +64,16 @@ type InputOptions struct {
 // SetTyping changes whether what is typed goes through.
 func (in *Input) SetTyping(on bool) {
 	in.typing.Store(on)
-	if !on {
-		in.hub.mu.Lock()
-		in.queue = in.queue[:0]
-		in.hub.mu.Unlock()
+	if on {
+		return
+	}
+	in.hub.mu.Lock()
+	in.queue = in.queue[:0]
+	starved, ready := in.starve, in.ready
+	in.starve = false
+	in.hub.mu.Unlock()
+	if starved && ready != nil {
+		ready()
 	}
 }
 
@@ -295,7 +302,7 @@ func (h *inputs) interrupt(in *Input, p []byte) {
 
 // overtakeLocked puts p in front of everything, and throws away what waits of in.
 func (h *inputs) overtakeLocked(in *Input, p []byte) {
-	in.queue, in.paste = in.queue[:0], paste.Tracker{}
+	in.queue, in.paste, in.cut = in.queue[:0], paste.Tracker{}, false
 	if len(h.urgent)+len(p) <= guestInputLimit {
 		h.urgent = append(h.urgent, p...)
 	}
@@ -358,24 +365,30 @@ func (h *inputs) next(buf []byte) (p []byte, in *Input, wait time.Duration) {
 		}
 	}
 	n := copy(buf, in.queue)
-	if n < len(in.queue) {
-		n = wholeKeys(buf[:n])
+	whole := wholeKeys(buf[:n])
+	before := h.torn
+	h.torn = nil
+	switch {
+	case n < len(in.queue):
+		n = whole
+	case whole < n:
+		if h.torn = in; before != in { // others wait for one such piece after another no longer
+			h.tornAt = time.Now()
+		}
 	}
 	in.queue = in.queue[n:]
-	h.flight, h.writing, h.unread, h.torn = in, buf[:n], true, nil
-	if wholeKeys(buf[:n]) < n {
-		h.torn, h.tornAt = in, time.Now()
-	}
+	h.flight, h.writing, h.unread = in, buf[:n], true
 	return buf[:n], in, 0
 }
 
 // turnLocked returns whose turn it is, nil if nothing waits: theirs of whom half a key was
 // written, the host's, and then that guest's who has waited longest.
 func (h *inputs) turnLocked() *Input {
-	for _, in := range []*Input{h.torn, h.local} {
-		if in != nil && len(in.queue) > 0 {
-			return in
-		}
+	if in := h.torn; in != nil && len(in.queue) > 0 && time.Since(h.tornAt) < tornPatience {
+		return in
+	}
+	if len(h.local.queue) > 0 {
+		return h.local
 	}
 	i := slices.IndexFunc(h.guests, func(in *Input) bool { return len(in.queue) > 0 })
 	if i < 0 {
@@ -386,14 +399,14 @@ func (h *inputs) turnLocked() *Input {
 	return in
 }
 
-// wholeKeys returns how many bytes of p to write before another typist's, so
-// that no key is torn apart: not in the middle of a rune, nor of what looks
-// like a sequence.
+// wholeKeys returns how many bytes of p to write before another typist's, so that no key
+// is torn apart: not in the middle of a rune, nor of a sequence. It is more than 0 if p is
+// not empty.
 func wholeKeys(p []byte) int {
 	const longest = 32 // bytes of a key's sequence
 	end := len(p)
-	for i := end - 1; i >= max(1, end-longest); i-- {
-		if p[i] == 0x1b {
+	if i := bytes.LastIndexByte(p[max(0, end-longest):], 0x1b); i >= 0 {
+		if i += max(0, end-longest); i > 0 && !wholeSequence(p[i:]) {
 			return i
 		}
 	}
@@ -406,6 +419,22 @@ func wholeKeys(p []byte) int {
 		}
 	}
 	return end
+}
+
+// wholeSequence reports whether a sequence, which begins p with its only Escape, is all
+// there. Escape itself, the key, counts as the beginning of one.
+func wholeSequence(p []byte) bool {
+	switch {
+	case len(p) < 2:
+		return false
+	case p[1] == 'O': // SS3
+		return len(p) > 2
+	case p[1] == '[' && len(p) > 2 && p[2] == 'M': // a mouse's, with three bytes after it
+		return len(p) > 5
+	case p[1] == '[': // CSI
+		return slices.ContainsFunc(p[2:], func(c byte) bool { return c >= 0x40 && c <= 0x7e })
+	}
+	return true // a key with Alt
 }
 
 // wrote ends the write that next began: n bytes were taken. It reports whether to go on.
@@ -438,9 +467,7 @@ func (h *inputs) wrote(n int, err error) bool {
 			ready = append(ready, in.ready)
 		}
 	}
-	if in.closed && len(in.queue) == 0 {
-		h.remove(in)
-	}
+	h.guests = slices.DeleteFunc(h.guests, func(in *Input) bool { return in.closed && len(in.queue) == 0 })
 	h.mu.Unlock()
 	for _, f := range ready {
 		if f != nil {

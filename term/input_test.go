@@ -118,6 +118,7 @@ func TestInputTorn(t *testing.T) {
 		a, b := h.add(InputOptions{Typing: true}), h.add(InputOptions{Typing: true})
 		r.reads(10_000)
 		for range 100 {
+			time.Sleep(tornPatience)
 			a.Keys([]byte("€\xe2\x82"))
 			b.Keys([]byte("\x1b[A"))
 			synctest.Wait()
@@ -132,6 +133,23 @@ func TestInputTorn(t *testing.T) {
 		got := r.read()
 		if !utf8.ValidString(got) || strings.Count(got, "€€") != 100 || strings.Count(got, "\x1b[B") != 100 || strings.Count(got, "é") != 100 || strings.Count(got, "\x1b[A") != 100 {
 			t.Errorf("keys are torn: %.100q", got)
+		}
+		// Who sends nothing but halves holds others up for no longer.
+		other := newInputs()
+		c := other.add(InputOptions{Typing: true})
+		other.local.Keys([]byte("local"))
+		begin := time.Now()
+		for buf := make([]byte, inputChunk); time.Since(begin) < time.Second; time.Sleep(time.Millisecond) {
+			if other.torn == nil {
+				other.torn, other.tornAt = c, time.Now()
+			}
+			c.Keys([]byte("x\x1b["))
+			if _, in, _ := other.next(buf); in == other.local {
+				break
+			}
+		}
+		if took := time.Since(begin); took > tornPatience {
+			t.Errorf("a key waited %v for halves of others", took)
 		}
 		// A key that looks like half of one holds others up for a moment only.
 		a.Keys([]byte("\x1b"))
@@ -359,8 +377,14 @@ func TestWholeKeys(t *testing.T) {
 	for in, want := range map[string]string{
 		"abc":              "abc",
 		"abc\x1b[20":       "abc",
+		"abc\x1b[A":        "abc\x1b[A",
+		"abc\x1bO":         "abc",
+		"abc\x1bOA":        "abc\x1bOA",
+		"abc\x1b[M !":      "abc",
+		"abc\x1b[M !!":     "abc\x1b[M !!",
+		"abc\x1bx":         "abc\x1bx",
 		"abc\x1b":          "abc",
-		"abc\x1b[201~defg": "abc", // may as well be whole: it only comes later
+		"abc\x1b[201~defg": "abc\x1b[201~defg",
 		"abé":              "abé",
 		"ab\xc3":           "ab",
 		"ab\xf0\x9f\x98":   "ab",
