@@ -56,6 +56,8 @@ const (
 // with zeros.
 type GuestInput interface {
 	stream.Input
+	// Dropped says that the guest typed something that its role does not permit.
+	Dropped()
 	// Close says that the guest is gone. Nothing is called after it.
 	Close()
 }

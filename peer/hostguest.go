@@ -368,15 +368,18 @@ type gate[S any] struct{ g *guest[S] }
 
 func (i gate[S]) Keys(p []byte) int {
 	if !i.g.may() {
+		i.g.input.Dropped()
 		return len(p) // taken, and dropped
 	}
 	return i.g.input.Keys(p)
 }
 
 func (i gate[S]) Interrupt(p []byte) {
-	if i.g.may() {
-		i.g.input.Interrupt(p)
+	if !i.g.may() {
+		i.g.input.Dropped()
+		return
 	}
+	i.g.input.Interrupt(p)
 }
 
 func (i gate[S]) Signals() bool { return i.g.input.Signals() }

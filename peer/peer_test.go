@@ -148,6 +148,7 @@ func (t *typist) Keys(p []byte) int {
 }
 func (t *typist) Interrupt(p []byte) { t.Keys(p) }
 func (t *typist) Signals() bool      { return true }
+func (t *typist) Dropped()           {}
 func (t *typist) Resize(cols, rows int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

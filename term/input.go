@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -27,6 +26,10 @@ const (
 // of one, too.
 const tornPatience = 30 * time.Millisecond
 
+// cutPatience is the silence after which what somebody types is not the rest of a paste
+// any more.
+const cutPatience = 5 * time.Second
+
 // Input is one typist's way into the shared terminal: the host's own keyboard
 // or a guest. Each has a bounded queue of its own, so that none can hold up
 // another; the host's own goes first, guests take turns.
@@ -36,7 +39,6 @@ const tornPatience = 30 * time.Millisecond
 type Input struct {
 	hub    *inputs
 	limit  int
-	typing atomic.Bool
 	ready  func()
 	resize func(Size)
 
@@ -46,35 +48,20 @@ type Input struct {
 	closed  bool
 	literal bool          // the last key typed has the driver take the next one as it is
 	paste   paste.Tracker // of what was written
-	cut     bool          // the rest of a paste whose beginning is lost is thrown away
+	// Not nil: the beginning of a paste is lost, and its rest is thrown away. It follows
+	// what is typed; cutAt is when something of it was.
+	cut   *paste.Tracker
+	cutAt time.Time
 }
 
 // InputOptions are what an Input is made of.
 type InputOptions struct {
-	// Typing lets what is typed through. Without it, it is thrown away.
-	Typing bool
 	// Ready is called when Keys, which took less than all, would take more. It
 	// must return at once.
 	Ready func()
 	// Resize is called when the guest's window has changed. It must return at
 	// once.
 	Resize func(Size)
-}
-
-// SetTyping changes whether what is typed goes through.
-func (in *Input) SetTyping(on bool) {
-	in.typing.Store(on)
-	if on {
-		return
-	}
-	in.hub.mu.Lock()
-	in.queue = in.queue[:0]
-	starved, ready := in.starve, in.ready
-	in.starve = false
-	in.hub.mu.Unlock()
-	if starved && ready != nil {
-		ready()
-	}
 }
 
 // Keys takes typed bytes, and returns how many of them it took: less than all
@@ -84,30 +71,32 @@ func (in *Input) SetTyping(on bool) {
 // A key that makes a signal (Ctrl-C, as the terminal is set) overtakes what
 // waits before it, which is thrown away, as a terminal's driver would.
 func (in *Input) Keys(p []byte) int {
-	if !in.typing.Load() {
-		return len(p)
-	}
 	return in.hub.take(in, p)
 }
 
-// Interrupt takes keys that were typed to stop what was typed before: what
-// waits of it is thrown away. All of p is taken.
-func (in *Input) Interrupt(p []byte) {
-	if in.typing.Load() {
-		in.hub.interrupt(in, p)
-	}
+// Interrupt takes keys that were typed to stop what was typed before: where they make
+// signals, what waits of it is thrown away. It takes all of p.
+func (in *Input) Interrupt(p []byte) { in.hub.interrupt(in, p) }
+
+// Dropped says that something typed did not come here, so that a paste may lack its end.
+func (in *Input) Dropped() {
+	in.hub.mu.Lock()
+	defer in.hub.mu.Unlock()
+	in.cut, in.literal = nil, false
+	in.closePasteLocked()
+	in.hub.notify()
 }
 
-// Signals reports whether Ctrl-C and the like make signals on the terminal now, instead of
-// being keys for the program to read.
+// Signals reports whether Ctrl-C makes a signal on the terminal now, instead of being a key
+// for the program to read.
 func (in *Input) Signals() bool {
 	in.hub.mu.Lock()
 	defer in.hub.mu.Unlock()
 	if in.hub.sink == nil {
 		return false
 	}
-	_, ok := in.hub.sink.signals()
-	return ok
+	keys, ok := in.hub.sink.signals()
+	return ok && slices.Contains(keys.keys[:], 0x03)
 }
 
 // Resize says how large the guest's window is.
@@ -124,14 +113,15 @@ func (in *Input) onReady(f func()) {
 	in.ready = f
 }
 
-// Close ends the input. What was typed before still arrives.
+// Close ends the input. What was typed before still arrives, and a paste that was not
+// complete is.
 func (in *Input) Close() {
 	in.hub.mu.Lock()
 	defer in.hub.mu.Unlock()
+	in.closePasteLocked()
 	in.closed = true
-	if len(in.queue) == 0 {
-		in.hub.remove(in)
-	}
+	in.hub.removeClosedLocked()
+	in.hub.notify()
 }
 
 // inputSink is what typed bytes go to; *process is one.
@@ -165,6 +155,7 @@ type inputs struct {
 	flight  *Input   // whose bytes are being written
 	writing []byte   // these
 	torn    *Input   // who was written last, up to somewhere within a key
+	tornKey []byte   // as much of that as was written
 	tornAt  time.Time
 	abort   bool // the write under way was told to stop, for an interrupt
 	drop    bool // and its rest is to be thrown away
@@ -173,25 +164,23 @@ type inputs struct {
 func newInputs() *inputs {
 	h := &inputs{wake: make(chan struct{}, 1)}
 	h.local = &Input{hub: h, limit: localInputLimit}
-	h.local.typing.Store(true)
 	return h
 }
 
 // add returns a new guest's input.
 func (h *inputs) add(o InputOptions) *Input {
 	in := &Input{hub: h, limit: guestInputLimit, ready: o.Ready, resize: o.Resize}
-	in.typing.Store(o.Typing)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.guests = append(h.guests, in)
 	return in
 }
 
-// remove forgets in. The caller holds mu.
-func (h *inputs) remove(in *Input) {
-	if i := slices.Index(h.guests, in); i >= 0 {
-		h.guests = slices.Delete(h.guests, i, i+1)
-	}
+// removeClosedLocked forgets inputs that are closed and of which nothing waits.
+func (h *inputs) removeClosedLocked() {
+	h.guests = slices.DeleteFunc(h.guests, func(in *Input) bool {
+		return in.closed && len(in.queue) == 0 && in != h.flight
+	})
 }
 
 func (h *inputs) notify() {
@@ -208,75 +197,111 @@ func (h *inputs) take(in *Input, p []byte) int {
 	if in.closed {
 		return len(p)
 	}
-	whole := len(p)
-	if in.cut {
-		if p = in.skipPaste(p); len(p) == 0 {
-			return whole
+	offered := len(p)
+	keys := h.signalsLocked(p)
+	signals, rest := keys.split(p, in.literal)
+	if in.cut != nil {
+		if len(signals) == len(p) || time.Since(in.cutAt) > cutPatience {
+			in.cut = nil // nobody pastes those alone, or so slowly
+		} else {
+			p = in.skipPaste(p)
+			signals, rest = keys.split(p, in.literal)
 		}
 	}
-	signals, rest := h.signalsLocked(in, p)
+	literal := in.literal
 	if len(signals) > 0 {
+		literal = false
 		h.overtakeLocked(in, signals)
 		h.interruptLocked(in)
 	}
 	n := len(rest)
-	if room := in.limit - len(in.queue); n > room {
+	if room := max(in.limit-len(in.queue), 0); n > room {
 		n = wholeKeys(rest[:room])
 	}
+	in.literal = keys.literalAfter(rest[:n], literal)
 	in.starve = n < len(rest)
 	in.queue = append(in.queue, rest[:n]...)
 	h.notify()
-	return whole - len(rest) + n
+	return offered - len(rest) + n
 }
 
-// cutPaste throws away the rest of a paste, if what was written ends within it or within
-// what begins it.
+// cutPaste throws away the rest of a paste, if what was written ends within it, or within
+// what may begin one.
 func (in *Input) cutPaste() {
-	t, queue := in.paste, in.queue
-	for !t.Inside() && t.Partial() && len(queue) > 0 {
-		t.Next(queue[0])
-		queue = queue[1:]
-	}
-	if t.Inside() {
-		in.paste = t
-		in.queue = in.skipPaste(queue)
+	if t := in.paste; t.Inside() || t.Partial() {
+		in.cut, in.paste = &t, paste.Tracker{}
+		in.queue = in.skipPaste(in.queue)
 	}
 }
 
 // skipPaste throws away what p has of a paste that is cut, and returns what comes after it.
 func (in *Input) skipPaste(p []byte) []byte {
-	p = in.paste.Skip(p)
-	in.cut = in.paste.Inside()
+	in.cutAt = time.Now()
+	for i, c := range p {
+		switch {
+		case in.cut.Inside():
+			if in.cut.Next(c); !in.cut.Inside() {
+				in.cut = nil
+				return p[i+1:]
+			}
+		case in.cut.Partial():
+			in.cut.Next(c)
+		default: // no paste has begun
+			in.cut = nil
+			return p
+		}
+	}
+	if in.cut.Inside() {
+		return nil
+	}
 	return p
 }
 
-// signalsLocked returns the keys in p, which in typed, that make signals, and what follows
-// the last of them: all of p if there are none. What was typed before such a key and is
-// not read yet is not lost here but by the terminal's driver, when it comes to the key.
-func (h *inputs) signalsLocked(in *Input, p []byte) (signals, rest []byte) {
-	literal := in.literal
-	in.literal = false
-	if h.sink == nil || !slices.ContainsFunc(p, func(c byte) bool { return c < 0x20 || c == 0x7f }) {
-		return nil, p
+// closePasteLocked ends a paste that is open after all that waits.
+func (in *Input) closePasteLocked() {
+	end := in.paste
+	if in.hub.flight == in {
+		end.Feed(in.hub.writing)
 	}
-	keys, ok := h.sink.signals()
-	if !ok {
-		return nil, p
+	end.Feed(in.queue)
+	in.queue = append(in.queue, end.Closing()...)
+}
+
+// signalsLocked returns the keys that make signals, if any of them may be in p.
+func (h *inputs) signalsLocked(p []byte) signalKeys {
+	if h.sink != nil && slices.ContainsFunc(p, func(c byte) bool { return c < 0x20 || c == 0x7f }) {
+		if keys, ok := h.sink.signals(); ok {
+			return keys
+		}
 	}
+	return signalKeys{}
+}
+
+// split returns the keys in p that make signals, and what follows the last of them: all of
+// p if there are none. What was typed before such a key and is not read yet is not lost
+// here but by the terminal's driver, when it comes to the key.
+func (k signalKeys) split(p []byte, literal bool) (signals, rest []byte) {
 	rest = p
 	for i, c := range p {
 		switch {
 		case literal:
 			literal = false
 		case c == 0:
-		case c == keys.literal:
+		case c == k.literal:
 			literal = true
-		case slices.Contains(keys.keys[:], c):
+		case slices.Contains(k.keys[:], c):
 			signals, rest = append(signals, c), p[i+1:]
 		}
 	}
-	in.literal = literal
 	return signals, rest
+}
+
+// literalAfter reports whether the driver takes as it is what comes after p.
+func (k signalKeys) literalAfter(p []byte, literal bool) bool {
+	for _, c := range p {
+		literal = !literal && c != 0 && c == k.literal
+	}
+	return literal
 }
 
 func (h *inputs) interrupt(in *Input, p []byte) {
@@ -285,24 +310,22 @@ func (h *inputs) interrupt(in *Input, p []byte) {
 	if in.closed {
 		return
 	}
-	if signals, _ := h.signalsLocked(in, p); len(signals) > 0 {
+	in.literal = false
+	if signals, _ := h.signalsLocked(p).split(p, false); len(signals) > 0 {
 		h.overtakeLocked(in, p)
 		h.interruptLocked(in)
-	} else {
+	} else if len(in.queue)+len(p) < in.limit {
 		// They are keys to the program by now, and the rest of a paste before them is lost.
-		end := in.paste
-		if h.flight == in {
-			end.Feed(h.writing)
-		}
-		end.Feed(in.queue)
-		in.queue = append(append(in.queue, end.Closing()...), p...)
+		in.cut = nil
+		in.closePasteLocked()
+		in.queue = append(in.queue, p...)
 	}
 	h.notify()
 }
 
 // overtakeLocked puts p in front of everything, and throws away what waits of in.
 func (h *inputs) overtakeLocked(in *Input, p []byte) {
-	in.queue, in.paste, in.cut = in.queue[:0], paste.Tracker{}, false
+	in.queue, in.paste, in.cut = in.queue[:0], paste.Tracker{}, nil
 	if len(h.urgent)+len(p) <= guestInputLimit {
 		h.urgent = append(h.urgent, p...)
 	}
@@ -349,7 +372,7 @@ func (h *inputs) next(buf []byte) (p []byte, in *Input, wait time.Duration) {
 	if len(h.urgent) > 0 {
 		n := copy(buf, h.urgent)
 		h.urgent = h.urgent[n:]
-		h.flight, h.writing, h.torn = &h.front, buf[:n], nil
+		h.flight, h.writing, h.torn, h.tornKey = &h.front, buf[:n], nil, nil
 		if h.flush && h.unread {
 			h.sink.flushInput()
 		}
@@ -364,21 +387,32 @@ func (h *inputs) next(buf []byte) (p []byte, in *Input, wait time.Duration) {
 			return nil, nil, wait
 		}
 	}
-	n := copy(buf, in.queue)
-	whole := wholeKeys(buf[:n])
-	before := h.torn
-	h.torn = nil
-	switch {
-	case n < len(in.queue):
-		n = whole
-	case whole < n:
-		if h.torn = in; before != in { // others wait for one such piece after another no longer
-			h.tornAt = time.Now()
-		}
+	if i := slices.Index(h.guests, in); i >= 0 {
+		h.guests = append(slices.Delete(h.guests, i, i+1), in)
 	}
+	n := copy(buf, in.queue)
+	if n < len(in.queue) {
+		n = wholeKeys(buf[:n])
+	}
+	h.tearLocked(in, buf[:n])
 	in.queue = in.queue[n:]
 	h.flight, h.writing, h.unread = in, buf[:n], true
 	return buf[:n], in, 0
+}
+
+// tearLocked notes whether p, which is written for in, ends within a key.
+func (h *inputs) tearLocked(in *Input, p []byte) {
+	before := h.torn
+	if before == in {
+		p = append(h.tornKey, p...)
+	}
+	h.torn, h.tornKey = nil, nil
+	if n := halfKey(p); n > 0 {
+		h.torn, h.tornKey = in, bytes.Clone(p[len(p)-n:])
+		if before != in { // others wait for one half after another no longer
+			h.tornAt = time.Now()
+		}
+	}
 }
 
 // turnLocked returns whose turn it is, nil if nothing waits: theirs of whom half a key was
@@ -390,35 +424,38 @@ func (h *inputs) turnLocked() *Input {
 	if len(h.local.queue) > 0 {
 		return h.local
 	}
-	i := slices.IndexFunc(h.guests, func(in *Input) bool { return len(in.queue) > 0 })
-	if i < 0 {
-		return nil
+	if i := slices.IndexFunc(h.guests, func(in *Input) bool { return len(in.queue) > 0 }); i >= 0 {
+		return h.guests[i]
 	}
-	in := h.guests[i]
-	h.guests = append(slices.Delete(h.guests, i, i+1), in)
-	return in
+	return nil
 }
 
-// wholeKeys returns how many bytes of p to write before another typist's, so that no key
-// is torn apart: not in the middle of a rune, nor of a sequence. It is more than 0 if p is
-// not empty.
+// wholeKeys returns how many bytes of p to take or write before something else, so that
+// no key is torn apart. Of a p that is but a part of a key it is all.
 func wholeKeys(p []byte) int {
+	if n := halfKey(p); n < len(p) {
+		return len(p) - n
+	}
+	return len(p)
+}
+
+// halfKey returns how many bytes at the end of p are a part of a key: of a rune, or of a
+// sequence.
+func halfKey(p []byte) int {
 	const longest = 32 // bytes of a key's sequence
-	end := len(p)
-	if i := bytes.LastIndexByte(p[max(0, end-longest):], 0x1b); i >= 0 {
-		if i += max(0, end-longest); i > 0 && !wholeSequence(p[i:]) {
-			return i
-		}
+	p = p[max(0, len(p)-longest):]
+	if i := bytes.LastIndexByte(p, 0x1b); i >= 0 && !wholeSequence(p[i:]) {
+		return len(p) - i
 	}
-	for i := end - 1; i >= max(1, end-utf8.UTFMax); i-- {
-		if utf8.RuneStart(p[i]) {
-			if !utf8.FullRune(p[i:]) {
-				return i
+	for n := 1; n <= min(utf8.UTFMax, len(p)); n++ {
+		if tail := p[len(p)-n:]; utf8.RuneStart(tail[0]) {
+			if utf8.FullRune(tail) {
+				return 0
 			}
-			break
+			return n
 		}
 	}
-	return end
+	return 0
 }
 
 // wholeSequence reports whether a sequence, which begins p with its only Escape, is all
@@ -467,7 +504,7 @@ func (h *inputs) wrote(n int, err error) bool {
 			ready = append(ready, in.ready)
 		}
 	}
-	h.guests = slices.DeleteFunc(h.guests, func(in *Input) bool { return in.closed && len(in.queue) == 0 })
+	h.removeClosedLocked()
 	h.mu.Unlock()
 	for _, f := range ready {
 		if f != nil {

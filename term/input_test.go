@@ -97,7 +97,7 @@ func withInputs(t *testing.T, r *reader, f func(t *testing.T, h *inputs)) {
 func TestInputOrder(t *testing.T) {
 	withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
 		r := h.sink.(*reader)
-		a, b := h.add(InputOptions{Typing: true}), h.add(InputOptions{Typing: true})
+		a, b := h.add(InputOptions{}), h.add(InputOptions{})
 		a.Keys([]byte("a0")) // under way, and blocked
 		synctest.Wait()
 		a.Keys([]byte("a1"))
@@ -115,7 +115,7 @@ func TestInputOrder(t *testing.T) {
 func TestInputTorn(t *testing.T) {
 	withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
 		r := h.sink.(*reader)
-		a, b := h.add(InputOptions{Typing: true}), h.add(InputOptions{Typing: true})
+		a, b := h.add(InputOptions{}), h.add(InputOptions{})
 		r.reads(10_000)
 		for range 100 {
 			time.Sleep(tornPatience)
@@ -136,7 +136,7 @@ func TestInputTorn(t *testing.T) {
 		}
 		// Who sends nothing but halves holds others up for no longer.
 		other := newInputs()
-		c := other.add(InputOptions{Typing: true})
+		c := other.add(InputOptions{})
 		other.local.Keys([]byte("local"))
 		begin := time.Now()
 		for buf := make([]byte, inputChunk); time.Since(begin) < time.Second; time.Sleep(time.Millisecond) {
@@ -167,8 +167,8 @@ func TestInputPushesBack(t *testing.T) {
 	withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
 		r := h.sink.(*reader)
 		ready := 0
-		in := h.add(InputOptions{Typing: true, Ready: func() { ready++ }})
-		other := h.add(InputOptions{Typing: true})
+		in := h.add(InputOptions{Ready: func() { ready++ }})
+		other := h.add(InputOptions{})
 		text := strings.Repeat("x", 3*guestInputLimit)
 		n := in.Keys([]byte(text))
 		synctest.Wait()
@@ -209,7 +209,7 @@ func TestInputInterrupt(t *testing.T) {
 	t.Run("as a signal", func(t *testing.T) {
 		withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
 			r := h.sink.(*reader)
-			in, other := h.add(InputOptions{Typing: true}), h.add(InputOptions{Typing: true})
+			in, other := h.add(InputOptions{}), h.add(InputOptions{})
 			in.Keys([]byte(strings.Repeat("x", 5000)))
 			synctest.Wait()
 			other.Keys([]byte("other"))
@@ -228,7 +228,7 @@ func TestInputInterrupt(t *testing.T) {
 	t.Run("of what the driver holds", func(t *testing.T) {
 		withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
 			r := h.sink.(*reader)
-			in := h.add(InputOptions{Typing: true})
+			in := h.add(InputOptions{})
 			in.Keys([]byte("\x03"))
 			r.reads(100)
 			synctest.Wait()
@@ -252,7 +252,7 @@ func TestInputInterrupt(t *testing.T) {
 	t.Run("of somebody else's paste", func(t *testing.T) {
 		withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
 			r := h.sink.(*reader)
-			in := h.add(InputOptions{Typing: true})
+			in := h.add(InputOptions{})
 			in.Keys([]byte(strings.Repeat("x", 2000)))
 			synctest.Wait()
 			h.local.Keys([]byte("\x03"))
@@ -270,11 +270,11 @@ func TestInputInterrupt(t *testing.T) {
 			"\x1b[200~" + strings.Repeat("rm -r x\r", 1000) + "\x1b[201~after",
 			strings.Repeat("x", 1500) + "\x1b[200~" + strings.Repeat("rm -r x\r", 100) + "\x1b[201~after",
 		} {
-			for _, room := range []int{0, 3, 6, 100, 1530, 2000} {
+			for _, room := range []int{0, 1, 3, 6, 100, 1530, 2000} {
 				for _, rest := range []int{0, 1, 6, 10, 500} { // that arrives later
 					withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
 						r := h.sink.(*reader)
-						in := h.add(InputOptions{Typing: true})
+						in := h.add(InputOptions{})
 						r.reads(room)
 						in.Keys([]byte(paste[:len(paste)-rest]))
 						synctest.Wait()
@@ -299,7 +299,7 @@ func TestInputInterrupt(t *testing.T) {
 	t.Run("taken literally", func(t *testing.T) {
 		withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
 			r := h.sink.(*reader)
-			in := h.add(InputOptions{Typing: true})
+			in := h.add(InputOptions{})
 			r.reads(1000)
 			in.Keys([]byte("abc\x16\x03def\x16"))
 			synctest.Wait()
@@ -319,7 +319,7 @@ func TestInputInterrupt(t *testing.T) {
 	t.Run("as a character", func(t *testing.T) {
 		withInputs(t, newReader(false), func(t *testing.T, h *inputs) {
 			r := h.sink.(*reader)
-			in := h.add(InputOptions{Typing: true})
+			in := h.add(InputOptions{})
 			in.Keys([]byte("xxx"))
 			synctest.Wait()
 			in.Keys([]byte("yyy\x03z"))
@@ -333,7 +333,7 @@ func TestInputInterrupt(t *testing.T) {
 	t.Run("from a guest's side", func(t *testing.T) {
 		withInputs(t, newReader(false), func(t *testing.T, h *inputs) {
 			r := h.sink.(*reader)
-			in := h.add(InputOptions{Typing: true})
+			in := h.add(InputOptions{})
 			in.Keys([]byte("\x1b[200~xxx"))
 			synctest.Wait()
 			in.Keys([]byte("yyy"))
@@ -347,30 +347,85 @@ func TestInputInterrupt(t *testing.T) {
 	})
 }
 
-func TestInputView(t *testing.T) {
-	withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
-		r := h.sink.(*reader)
+// TestInputEndsPaste has the rest of a paste not come, or be refused.
+func TestInputEndsPaste(t *testing.T) {
+	for name, tt := range map[string]struct {
+		end  func(in *Input)
+		want string
+	}{
+		"closed":  {func(in *Input) { in.Close(); in.Keys([]byte("no")) }, "\x1b[200~abc\x1b[201~"},
+		"dropped": {func(in *Input) { in.Dropped(); in.Keys([]byte("yes")) }, "\x1b[200~abc\x1b[201~yes"},
+	} {
+		for _, room := range []int{0, 4, 8, 100} {
+			withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
+				r := h.sink.(*reader)
+				in := h.add(InputOptions{})
+				r.reads(room)
+				in.Keys([]byte("\x1b[200~abc"))
+				synctest.Wait()
+				tt.end(in)
+				r.reads(100)
+				synctest.Wait()
+				if got := r.read(); got != tt.want {
+					t.Errorf("%s, with room for %d: program read %q, want %q", name, room, got, tt.want)
+				}
+				if in.Close(); len(h.guests) != 0 {
+					t.Errorf("%s: a closed input was kept", name)
+				}
+			})
+		}
+	}
+}
+
+// TestInputCut types after a paste whose beginning an interrupt took away.
+func TestInputCut(t *testing.T) {
+	for name, tt := range map[string]struct {
+		then func(in *Input)
+		want string
+	}{
+		"the end":          {func(in *Input) { in.Keys([]byte("rm\r\x1b[201~ls\r")) }, "ls\r"},
+		"nothing for long": {func(in *Input) { time.Sleep(cutPatience + 1); in.Keys([]byte("ls\r")) }, "ls\r"},
+		"an interrupt":     {func(in *Input) { in.Keys([]byte("rm\r")); in.Keys([]byte("\x03")); in.Keys([]byte("ls\r")) }, "\x03ls\r"},
+		"another role":     {func(in *Input) { in.Dropped(); in.Keys([]byte("ls\r")) }, "ls\r"},
+	} {
+		withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
+			r := h.sink.(*reader)
+			in := h.add(InputOptions{})
+			r.reads(1000)
+			in.Keys([]byte("\x1b[200~"))
+			synctest.Wait()
+			h.local.Keys([]byte("\x03"))
+			synctest.Wait()
+			tt.then(in)
+			synctest.Wait()
+			if got, want := r.read(), "\x1b[200~\x03"+tt.want; got != want {
+				t.Errorf("%s: program read %q, want %q", name, got, want)
+			}
+		})
+	}
+}
+
+// TestInputBounds types interrupts that are none, and types at a queue that is more than full.
+func TestInputBounds(t *testing.T) {
+	withInputs(t, newReader(false), func(t *testing.T, h *inputs) {
 		in := h.add(InputOptions{})
-		r.reads(100)
-		if n := in.Keys([]byte("no")); n != 2 {
-			t.Errorf("%d bytes were taken, want 2", n)
-		}
-		in.Interrupt([]byte("\x03"))
-		in.SetTyping(true)
-		in.Keys([]byte("yes"))
+		in.Keys([]byte("x"))
 		synctest.Wait()
-		in.SetTyping(false)
-		in.Keys([]byte("no"))
-		synctest.Wait()
-		if got, want := r.read(), "yes"; got != want {
-			t.Errorf("program read %q, want %q", got, want)
+		for range 1000 {
+			in.Interrupt([]byte(strings.Repeat("\x03", 500)))
 		}
-		in.Close()
-		in.Keys([]byte("no"))
-		if len(h.guests) != 0 {
-			t.Error("a closed input was kept")
+		if len(in.queue) > guestInputLimit {
+			t.Errorf("%d bytes wait", len(in.queue))
 		}
+		in.Keys([]byte("x"))
 	})
+	// A write that was stopped gives back what it did not get to.
+	h := newInputs()
+	in := h.add(InputOptions{})
+	in.queue = make([]byte, guestInputLimit+inputChunk)
+	if n := in.Keys([]byte("x")); n != 0 {
+		t.Errorf("%d bytes more were taken", n)
+	}
 }
 
 func TestWholeKeys(t *testing.T) {

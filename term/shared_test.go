@@ -172,10 +172,8 @@ func TestSharedSettings(t *testing.T) {
 func TestSharedGuestsType(t *testing.T) {
 	r := share(t, `stty -echo; echo ready; while read line; do echo "got $line"; done`, SharedOptions{})
 	r.expect("ready")
-	a := r.NewInput(InputOptions{Typing: true})
-	view := r.NewInput(InputOptions{})
+	a := r.NewInput(InputOptions{})
 	a.Keys([]byte("one\n"))
-	view.Keys([]byte("two\n"))
 	r.expect("got one")
 	r.WriteInput([]byte("three\n\x04"))
 	a.Close()
@@ -192,7 +190,7 @@ func TestSharedGuestsType(t *testing.T) {
 func TestSharedInterrupt(t *testing.T) {
 	r := share(t, "echo ready; exec sleep 1000", SharedOptions{})
 	r.expect("ready")
-	in, other := r.NewInput(InputOptions{Typing: true}), r.NewInput(InputOptions{Typing: true})
+	in, other := r.NewInput(InputOptions{}), r.NewInput(InputOptions{})
 	line := []byte(strings.Repeat("x", 99) + "\n")
 	full := 0
 	for range 100000 {
@@ -226,7 +224,7 @@ func TestSharedInterruptUnread(t *testing.T) {
 	for _, lines := range []int{1, 30, 50, 80, 110, 130} {
 		r := share(t, "echo ready; exec sleep 1000", SharedOptions{})
 		r.expect("ready")
-		in := r.NewInput(InputOptions{Typing: true})
+		in := r.NewInput(InputOptions{})
 		in.Keys([]byte(strings.Repeat(line, lines)))
 		time.Sleep(20 * time.Millisecond)
 		in.Keys([]byte{3})
@@ -372,7 +370,7 @@ func TestSharedStalledTerminal(t *testing.T) {
 	r := share(t, "yes", SharedOptions{TTY: tty, Grace: 200 * time.Millisecond})
 	r.expect("y")
 	r.Notice("this cannot be shown and must not wait")
-	in := r.NewInput(InputOptions{Typing: true})
+	in := r.NewInput(InputOptions{})
 	in.Keys([]byte("x"))
 	r.Mark()
 	r.cancel()

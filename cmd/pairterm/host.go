@@ -342,7 +342,7 @@ type guestInput struct {
 
 func newGuestInput(shared *term.Shared, ready func(), smallest bool) *guestInput {
 	i := &guestInput{}
-	i.Input = shared.NewInput(term.InputOptions{Typing: true, Ready: ready})
+	i.Input = shared.NewInput(term.InputOptions{Ready: ready})
 	if smallest {
 		i.bound = shared.Constrain()
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -53,7 +54,11 @@ line, which is what you send to hosts. Nothing is ever overwritten.`,
 			}
 			pub, err := keys.Generate(kind, path, c.String("comment"), passphrase)
 			if errors.Is(err, keys.ErrExists) {
-				return fail(exitFile, err, "there is a key already; its public line is in "+path+".pub; for another key: pairterm keygen FILE")
+				hints := []string{"choose another file: pairterm keygen FILE"}
+				if _, missing := os.Stat(path + ".pub"); missing == nil {
+					hints = append(hints, "there is a key already; its public line is in "+path+".pub")
+				}
+				return fail(exitFile, err, hints...)
 			}
 			if err != nil {
 				return err

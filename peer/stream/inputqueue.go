@@ -156,6 +156,7 @@ func (q *inputQueue) deliver(now time.Duration) (again time.Duration) {
 			}
 		case eventInterrupt:
 			q.in.Interrupt(data)
+			q.spent += float64(len(data))
 		case eventResize:
 			q.resize(data)
 		}
