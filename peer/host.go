@@ -51,12 +51,13 @@ const (
 )
 
 // GuestInput takes what one guest does; see stream.Input. Its methods may be
-// called from any goroutine, and only while the guest's role permits typing;
-// when it does not any more, and while the guest has no link, Resize is called
+// called from any goroutine, and but for Dropped only while the guest's role permits
+// typing; when it does not any more, and while the guest has no link, Resize is called
 // with zeros.
 type GuestInput interface {
 	stream.Input
-	// Dropped says that the guest typed something that its role does not permit.
+	// Dropped says that the guest may not type, or did all the same: what it typed and
+	// the program has not got is to be thrown away.
 	Dropped()
 	// Close says that the guest is gone. Nothing is called after it.
 	Close()

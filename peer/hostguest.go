@@ -133,6 +133,9 @@ func (g *guest[S]) setRole(role keys.Role) {
 	default:
 	}
 	g.resizeLocked()
+	if role != keys.RoleType {
+		g.input.Dropped()
+	}
 	switch {
 	case s == nil:
 	case role == keys.RoleNone:

@@ -26,6 +26,14 @@ const (
 // of one, too.
 const tornPatience = 30 * time.Millisecond
 
+// maxClosed is how many inputs that are closed are kept until the program has read what was
+// typed. Of more only a paste is ended.
+const maxClosed = 32
+
+// interruptRoom is how much more than its limit an input takes for an Interrupt that is
+// none, in bytes.
+const interruptRoom = 2 << 10
+
 // cutPatience is the silence after which what somebody types is not the rest of a paste
 // any more.
 const cutPatience = 5 * time.Second
@@ -78,13 +86,23 @@ func (in *Input) Keys(p []byte) int {
 // signals, what waits of it is thrown away. It takes all of p.
 func (in *Input) Interrupt(p []byte) { in.hub.interrupt(in, p) }
 
-// Dropped says that something typed did not come here, so that a paste may lack its end.
+// Dropped says that what is typed does not come here for now. What waits is thrown away, and
+// a paste that lacks its end is ended.
 func (in *Input) Dropped() {
 	in.hub.mu.Lock()
-	defer in.hub.mu.Unlock()
-	in.cut, in.literal = nil, false
+	if in.closed {
+		in.hub.mu.Unlock()
+		return
+	}
+	in.queue, in.cut, in.literal = in.queue[:0], nil, false
 	in.closePasteLocked()
+	starved := in.starve
+	in.starve = false
+	in.hub.mu.Unlock()
 	in.hub.notify()
+	if starved && in.ready != nil {
+		in.ready()
+	}
 }
 
 // Signals reports whether Ctrl-C makes a signal on the terminal now, instead of being a key
@@ -113,11 +131,14 @@ func (in *Input) onReady(f func()) {
 	in.ready = f
 }
 
-// Close ends the input. What was typed before still arrives, and a paste that was not
-// complete is.
+// Close ends the input. What was typed before still arrives, unless a crowd that has left
+// waits to be read, and a paste that lacks its end is ended.
 func (in *Input) Close() {
 	in.hub.mu.Lock()
 	defer in.hub.mu.Unlock()
+	if in.hub.closedLocked() >= maxClosed {
+		in.queue = nil
+	}
 	in.closePasteLocked()
 	in.closed = true
 	in.hub.removeClosedLocked()
@@ -157,6 +178,7 @@ type inputs struct {
 	torn    *Input   // who was written last, up to somewhere within a key
 	tornKey []byte   // as much of that as was written
 	tornAt  time.Time
+	waited  bool // tornAt is from after the write
 	abort   bool // the write under way was told to stop, for an interrupt
 	drop    bool // and its rest is to be thrown away
 }
@@ -174,6 +196,16 @@ func (h *inputs) add(o InputOptions) *Input {
 	defer h.mu.Unlock()
 	h.guests = append(h.guests, in)
 	return in
+}
+
+// closedLocked returns how many inputs are closed, and wait for the program to read.
+func (h *inputs) closedLocked() (n int) {
+	for _, in := range h.guests {
+		if in.closed {
+			n++
+		}
+	}
+	return n
 }
 
 // removeClosedLocked forgets inputs that are closed and of which nothing waits.
@@ -228,7 +260,7 @@ func (h *inputs) take(in *Input, p []byte) int {
 // cutPaste throws away the rest of a paste, if what was written ends within it, or within
 // what may begin one.
 func (in *Input) cutPaste() {
-	if t := in.paste; t.Inside() || t.Partial() {
+	if t := in.paste; in.cut == nil && (t.Inside() || t.Partial()) {
 		in.cut, in.paste = &t, paste.Tracker{}
 		in.queue = in.skipPaste(in.queue)
 	}
@@ -244,7 +276,7 @@ func (in *Input) skipPaste(p []byte) []byte {
 				in.cut = nil
 				return p[i+1:]
 			}
-		case in.cut.Partial():
+		case in.cut.Partial() && c != paste.Begin[0]:
 			in.cut.Next(c)
 		default: // no paste has begun
 			in.cut = nil
@@ -311,23 +343,30 @@ func (h *inputs) interrupt(in *Input, p []byte) {
 		return
 	}
 	in.literal = false
-	if signals, _ := h.signalsLocked(p).split(p, false); len(signals) > 0 {
-		h.overtakeLocked(in, p)
+	signals, rest := h.signalsLocked(p).split(p, false)
+	if len(signals) > 0 {
+		h.overtakeLocked(in, signals)
 		h.interruptLocked(in)
-	} else if len(in.queue)+len(p) < in.limit {
+	} else {
 		// They are keys to the program by now, and the rest of a paste before them is lost.
 		in.cut = nil
 		in.closePasteLocked()
-		in.queue = append(in.queue, p...)
+	}
+	if len(in.queue)+len(rest) <= in.limit+interruptRoom {
+		in.queue = append(in.queue, rest...)
 	}
 	h.notify()
 }
 
-// overtakeLocked puts p in front of everything, and throws away what waits of in.
-func (h *inputs) overtakeLocked(in *Input, p []byte) {
+// overtakeLocked puts keys that make signals in front of everything, and throws away what
+// waits of in. The same key many times in a row is as good as once: so is a signal that a
+// program has not looked at.
+func (h *inputs) overtakeLocked(in *Input, signals []byte) {
 	in.queue, in.paste, in.cut = in.queue[:0], paste.Tracker{}, nil
-	if len(h.urgent)+len(p) <= guestInputLimit {
-		h.urgent = append(h.urgent, p...)
+	for _, c := range signals {
+		if n := len(h.urgent); n == 0 || h.urgent[n-1] != c && n < guestInputLimit {
+			h.urgent = append(h.urgent, c)
+		}
 	}
 }
 
@@ -410,7 +449,7 @@ func (h *inputs) tearLocked(in *Input, p []byte) {
 	if n := halfKey(p); n > 0 {
 		h.torn, h.tornKey = in, bytes.Clone(p[len(p)-n:])
 		if before != in { // others wait for one half after another no longer
-			h.tornAt = time.Now()
+			h.tornAt, h.waited = time.Now(), false
 		}
 	}
 }
@@ -478,6 +517,9 @@ func wholeSequence(p []byte) bool {
 func (h *inputs) wrote(n int, err error) bool {
 	h.mu.Lock()
 	in, done, rest := h.flight, h.writing[:n], h.writing[n:]
+	if h.torn == in && !h.waited {
+		h.tornAt, h.waited = time.Now(), true // the write may have taken long
+	}
 	aborted := h.abort && errors.Is(err, os.ErrDeadlineExceeded)
 	if h.abort {
 		_ = h.sink.SetWriteDeadline(time.Time{})

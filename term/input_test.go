@@ -414,10 +414,20 @@ func TestInputBounds(t *testing.T) {
 		for range 1000 {
 			in.Interrupt([]byte(strings.Repeat("\x03", 500)))
 		}
-		if len(in.queue) > guestInputLimit {
+		if len(in.queue) > guestInputLimit+interruptRoom {
 			t.Errorf("%d bytes wait", len(in.queue))
 		}
 		in.Keys([]byte("x"))
+	})
+	withInputs(t, newReader(true), func(t *testing.T, h *inputs) {
+		for range 1000 {
+			in := h.add(InputOptions{})
+			in.Keys([]byte(strings.Repeat("x", guestInputLimit)))
+			in.Close()
+		}
+		if len(h.guests) > maxClosed {
+			t.Errorf("%d guests who have left wait", len(h.guests))
+		}
 	})
 	// A write that was stopped gives back what it did not get to.
 	h := newInputs()

@@ -12,6 +12,9 @@ const (
 	// taking a third of a core of the host.
 	inputRate  = 2 << 20
 	inputBurst = inputWindow
+	// interruptCost is what an interrupt counts for, in bytes: it goes before everybody
+	// else's keys, so there may be eight at once, and no more than 64 a second.
+	interruptCost = inputRate / 64
 )
 
 // inputQueue is the host's end of the log of input: it puts the log together,
@@ -141,11 +144,11 @@ func (q *inputQueue) deliver(now time.Duration) (again time.Duration) {
 	q.spentAt = now
 	for !q.blocked && q.taken < q.scanned {
 		kind, data, _, _ := q.eventAt(q.taken)
+		if over := q.spent - inputBurst; over >= 0 && kind != eventResize {
+			return now + time.Millisecond + time.Duration(over/inputRate*float64(time.Second))
+		}
 		switch kind {
 		case eventKeys:
-			if over := q.spent - inputBurst; over >= 0 {
-				return now + time.Millisecond + time.Duration(over/inputRate*float64(time.Second))
-			}
 			rest := data[q.given:]
 			n := min(max(q.in.Keys(rest), 0), len(rest))
 			q.given += n
@@ -156,7 +159,7 @@ func (q *inputQueue) deliver(now time.Duration) (again time.Duration) {
 			}
 		case eventInterrupt:
 			q.in.Interrupt(data)
-			q.spent += float64(len(data))
+			q.spent += interruptCost
 		case eventResize:
 			q.resize(data)
 		}

@@ -56,16 +56,6 @@ func (t *Tracker) Feed(p []byte) {
 	}
 }
 
-// Skip moves on to the end of the paste, and returns what of p comes after it: nothing if
-// the paste goes on.
-func (t *Tracker) Skip(p []byte) (after []byte) {
-	for t.inside && len(p) > 0 {
-		t.Next(p[0])
-		p = p[1:]
-	}
-	return p
-}
-
 // Closing returns what ends the paste when the stream is cut here, also when the cut is
 // inside of a marker.
 func (t *Tracker) Closing() string {

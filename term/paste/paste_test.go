@@ -42,19 +42,3 @@ func TestTracker(t *testing.T) {
 		}
 	}
 }
-
-func TestSkip(t *testing.T) {
-	keys := Begin + "abc\r" + End + "def"
-	for split := range len(keys) - len("def") {
-		var p Tracker
-		p.Feed([]byte(keys[:split]))
-		was := p.Inside()
-		want := keys[split:]
-		if was {
-			want = "def"
-		}
-		if got := string(p.Skip([]byte(keys[split:]))); got != want || p.Inside() {
-			t.Errorf("after %q, %q is left, want %q", keys[:split], got, want)
-		}
-	}
-}
