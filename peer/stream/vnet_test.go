@@ -238,8 +238,11 @@ func TestRebindOverWebRTC(t *testing.T) {
 			p := newPairOver(t, host.Sync(), guest.Sync(), pairOptions{seed: seed})
 			defer p.stop()
 			w.lose(0.05, seed, nil)
-			stop := make(chan struct{})
-			go flood(p.src, rand.New(rand.NewPCG(seed, 3)), 1_000_000, stop)
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				flood(p.src, rand.New(rand.NewPCG(seed, 3)), 1_000_000, stop)
+			}()
 			paste := text(p.rng, 100_000)
 			go p.key(string(paste))
 			for range 3 {
@@ -250,6 +253,7 @@ func TestRebindOverWebRTC(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 			close(stop)
+			<-stopped
 			p.settle(30 * time.Second)
 			for p.guest.Undelivered() > 0 {
 				time.Sleep(100 * time.Millisecond) // of the bubble
