@@ -110,11 +110,7 @@ func (in *Input) Dropped() {
 func (in *Input) Signals() bool {
 	in.hub.mu.Lock()
 	defer in.hub.mu.Unlock()
-	if in.hub.sink == nil {
-		return false
-	}
-	keys, ok := in.hub.sink.signals()
-	return ok && slices.Contains(keys.keys[:], 0x03)
+	return in.hub.signalsLocked().has(0x03)
 }
 
 // Resize says how large the guest's window is.
@@ -149,8 +145,8 @@ func (in *Input) Close() {
 type inputSink interface {
 	Write(p []byte) (int, error)
 	SetWriteDeadline(time.Time) error
-	// signals returns the keys that make signals on the terminal now, unless there are none.
-	signals() (keys signalKeys, ok bool)
+	// signals returns the keys that make signals on the terminal now.
+	signals() signalKeys
 	flushInput()
 }
 
@@ -178,7 +174,6 @@ type inputs struct {
 	torn    *Input   // who was written last, up to somewhere within a key
 	tornKey []byte   // as much of that as was written
 	tornAt  time.Time
-	waited  bool // tornAt is from after the write
 	abort   bool // the write under way was told to stop, for an interrupt
 	drop    bool // and its rest is to be thrown away
 }
@@ -230,7 +225,7 @@ func (h *inputs) take(in *Input, p []byte) int {
 		return len(p)
 	}
 	offered := len(p)
-	keys := h.signalsLocked(p)
+	keys := h.signalsInLocked(p)
 	signals, rest := keys.split(p, in.literal)
 	if in.cut != nil {
 		if len(signals) == len(p) || time.Since(in.cutAt) > cutPatience {
@@ -243,8 +238,7 @@ func (h *inputs) take(in *Input, p []byte) int {
 	literal := in.literal
 	if len(signals) > 0 {
 		literal = false
-		h.overtakeLocked(in, signals)
-		h.interruptLocked(in)
+		h.interruptLocked(in, signals)
 	}
 	n := len(rest)
 	if room := max(in.limit-len(in.queue), 0); n > room {
@@ -299,15 +293,23 @@ func (in *Input) closePasteLocked() {
 	in.queue = append(in.queue, end.Closing()...)
 }
 
-// signalsLocked returns the keys that make signals, if any of them may be in p.
-func (h *inputs) signalsLocked(p []byte) signalKeys {
-	if h.sink != nil && slices.ContainsFunc(p, func(c byte) bool { return c < 0x20 || c == 0x7f }) {
-		if keys, ok := h.sink.signals(); ok {
-			return keys
-		}
+// signalsLocked returns the keys that make signals.
+func (h *inputs) signalsLocked() signalKeys {
+	if h.sink == nil {
+		return signalKeys{}
 	}
-	return signalKeys{}
+	return h.sink.signals()
 }
+
+// signalsInLocked returns the keys that make signals, if any of them may be in p.
+func (h *inputs) signalsInLocked(p []byte) signalKeys {
+	if !slices.ContainsFunc(p, func(c byte) bool { return c < 0x20 || c == 0x7f }) {
+		return signalKeys{}
+	}
+	return h.signalsLocked()
+}
+
+func (k signalKeys) has(c byte) bool { return c != 0 && slices.Contains(k.keys[:], c) }
 
 // split returns the keys in p that make signals, and what follows the last of them: all of
 // p if there are none. What was typed before such a key and is not read yet is not lost
@@ -318,10 +320,9 @@ func (k signalKeys) split(p []byte, literal bool) (signals, rest []byte) {
 		switch {
 		case literal:
 			literal = false
-		case c == 0:
-		case c == k.literal:
+		case c != 0 && c == k.literal:
 			literal = true
-		case slices.Contains(k.keys[:], c):
+		case k.has(c):
 			signals, rest = append(signals, c), p[i+1:]
 		}
 	}
@@ -343,10 +344,9 @@ func (h *inputs) interrupt(in *Input, p []byte) {
 		return
 	}
 	in.literal = false
-	signals, rest := h.signalsLocked(p).split(p, false)
+	signals, rest := h.signalsInLocked(p).split(p, false)
 	if len(signals) > 0 {
-		h.overtakeLocked(in, signals)
-		h.interruptLocked(in)
+		h.interruptLocked(in, signals)
 	} else {
 		// They are keys to the program by now, and the rest of a paste before them is lost.
 		in.cut = nil
@@ -358,23 +358,20 @@ func (h *inputs) interrupt(in *Input, p []byte) {
 	h.notify()
 }
 
-// overtakeLocked puts keys that make signals in front of everything, and throws away what
-// waits of in. The same key many times in a row is as good as once: so is a signal that a
-// program has not looked at.
-func (h *inputs) overtakeLocked(in *Input, signals []byte) {
+// interruptLocked puts keys that make signals, which in typed, in front of everything, and
+// throws away what waits of in. The same key many times in a row is as good as once: so is
+// a signal that a program has not looked at.
+//
+// It makes way for them in the terminal's driver, too: with its buffers full of what the
+// program does not read, it would never come to the keys. What is lost there may be the
+// beginning of somebody else's paste, whose rest must not be taken for something typed.
+func (h *inputs) interruptLocked(in *Input, signals []byte) {
 	in.queue, in.paste, in.cut = in.queue[:0], paste.Tracker{}, nil
 	for _, c := range signals {
 		if n := len(h.urgent); n == 0 || h.urgent[n-1] != c && n < guestInputLimit {
 			h.urgent = append(h.urgent, c)
 		}
 	}
-}
-
-// interruptLocked makes way in the terminal's driver for a key that in typed: with its
-// buffers full of what the program does not read, it would never come to the key. What is
-// lost there may be the beginning of somebody else's paste, whose rest must not be taken
-// for something typed.
-func (h *inputs) interruptLocked(in *Input) {
 	h.flush = true
 	for other := range h.allLocked() {
 		if other != in && other != h.flight {
@@ -411,7 +408,7 @@ func (h *inputs) next(buf []byte) (p []byte, in *Input, wait time.Duration) {
 	if len(h.urgent) > 0 {
 		n := copy(buf, h.urgent)
 		h.urgent = h.urgent[n:]
-		h.flight, h.writing, h.torn, h.tornKey = &h.front, buf[:n], nil, nil
+		h.flight, h.writing = &h.front, buf[:n]
 		if h.flush && h.unread {
 			h.sink.flushInput()
 		}
@@ -433,13 +430,12 @@ func (h *inputs) next(buf []byte) (p []byte, in *Input, wait time.Duration) {
 	if n < len(in.queue) {
 		n = wholeKeys(buf[:n])
 	}
-	h.tearLocked(in, buf[:n])
 	in.queue = in.queue[n:]
 	h.flight, h.writing, h.unread = in, buf[:n], true
 	return buf[:n], in, 0
 }
 
-// tearLocked notes whether p, which is written for in, ends within a key.
+// tearLocked notes whether p, which was written for in, ends within a key.
 func (h *inputs) tearLocked(in *Input, p []byte) {
 	before := h.torn
 	if before == in {
@@ -449,7 +445,7 @@ func (h *inputs) tearLocked(in *Input, p []byte) {
 	if n := halfKey(p); n > 0 {
 		h.torn, h.tornKey = in, bytes.Clone(p[len(p)-n:])
 		if before != in { // others wait for one half after another no longer
-			h.tornAt, h.waited = time.Now(), false
+			h.tornAt = time.Now()
 		}
 	}
 }
@@ -517,9 +513,6 @@ func wholeSequence(p []byte) bool {
 func (h *inputs) wrote(n int, err error) bool {
 	h.mu.Lock()
 	in, done, rest := h.flight, h.writing[:n], h.writing[n:]
-	if h.torn == in && !h.waited {
-		h.tornAt, h.waited = time.Now(), true // the write may have taken long
-	}
 	aborted := h.abort && errors.Is(err, os.ErrDeadlineExceeded)
 	if h.abort {
 		_ = h.sink.SetWriteDeadline(time.Time{})
@@ -529,9 +522,12 @@ func (h *inputs) wrote(n int, err error) bool {
 	}
 	switch {
 	case h.drop: // and what it was the middle of
+		h.torn = nil
 	case in == &h.front:
+		h.torn = nil
 		h.urgent = slices.Insert(h.urgent, 0, rest...)
 	default:
+		h.tearLocked(in, done)
 		in.paste.Feed(done)
 		in.queue = slices.Insert(in.queue, 0, rest...)
 		if h.abort {

@@ -61,8 +61,11 @@ func (r *reader) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-func (r *reader) signals() (signalKeys, bool) {
-	return signalKeys{keys: [3]byte{3, 0x1c, 0x1a}, literal: 0x16}, r.isig
+func (r *reader) signals() signalKeys {
+	if !r.isig {
+		return signalKeys{}
+	}
+	return signalKeys{keys: [3]byte{3, 0x1c, 0x1a}, literal: 0x16}
 }
 
 func (r *reader) flushInput() { r.change(func() { r.flushed++; r.room += 1000 }) }

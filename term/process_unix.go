@@ -215,18 +215,17 @@ func (p *process) resize(size Size, cellWidth, cellHeight int) error {
 	})
 }
 
-// signals returns the keys that make signals on the terminal now, and whether there are
-// any.
-func (p *process) signals() (keys signalKeys, ok bool) {
+// signals returns the keys that make signals on the terminal now.
+func (p *process) signals() (keys signalKeys) {
 	tio, err := getTermios(p.master)
 	if err != nil || tio.Lflag&unix.ISIG == 0 || tio.Lflag&unix.NOFLSH != 0 {
-		return keys, false
+		return keys
 	}
 	keys.keys = [3]byte{tio.Cc[unix.VINTR], tio.Cc[unix.VQUIT], tio.Cc[unix.VSUSP]}
 	if tio.Lflag&unix.ICANON != 0 && tio.Lflag&unix.IEXTEN != 0 {
 		keys.literal = tio.Cc[unix.VLNEXT]
 	}
-	return keys, true
+	return keys
 }
 
 // flushInput throws away what the program has not read of its input.

@@ -503,24 +503,32 @@ func TestStopAndContinue(t *testing.T) {
 	}
 }
 
-// A stopped job is ended by a shell, which first tells it to end and then to go on, in the
-// background.
-func TestEndStoppedJob(t *testing.T) {
-	e := openTerminal(t, DefaultSize).show()
-	before := e.termios(t)
+// startJob has a shell with job control run a script, in which "$0" is a program that
+// takes the terminal and stops.
+func startJob(t *testing.T, e *terminal, script string) *exec.Cmd {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The first to be waited for may be that it has stopped.
-	script := `set -m; "$0"; echo stopped; kill %1; kill -CONT %1; s=147; while [ $s = 147 ]; do sleep 0.02; wait %1; s=$?; done; echo "ended $s"`
-	cmd := exec.Command("sh", "-c", script, exe)
+	cmd := exec.Command("sh", "-c", "set -m; "+script, exe)
 	cmd.Env = append(os.Environ(), helperEnv+"=raw", "STOP=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.slave, e.slave, e.slave
 	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	return cmd
+}
+
+// A stopped job is ended by a shell, which first tells it to end and then to go on, in the
+// background.
+func TestEndStoppedJob(t *testing.T) {
+	e := openTerminal(t, DefaultSize).show()
+	before := e.termios(t)
+	// The first to be waited for may be that it has stopped.
+	cmd := startJob(t, e, `"$0"; echo stopped; kill %1; kill -CONT %1; s=147; while [ $s = 147 ]; do sleep 0.02; wait %1; s=$?; done; echo "ended $s"`)
 	e.await(t, "end of the job", func(s string) bool { return strings.Contains(s, "ended 143") })
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
@@ -535,18 +543,7 @@ func TestEndStoppedJob(t *testing.T) {
 func TestStopJob(t *testing.T) {
 	e := openTerminal(t, DefaultSize).show()
 	before := e.termios(t)
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("sh", "-c", `set -m; "$0"; echo stopped; read line; fg`, exe)
-	cmd.Env = append(os.Environ(), helperEnv+"=raw", "STOP=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.slave, e.slave, e.slave
-	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	cmd := startJob(t, e, `"$0"; echo stopped; read line; fg`)
 	e.expect(t, "ready"+undoStart+"\x1b[?1049l\x1b[?1003l"+popTitle+undoEnd)
 	e.expect(t, "stopped")
 	if got, _ := e.output(); strings.Contains(got, "repainted") {
