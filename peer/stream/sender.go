@@ -32,6 +32,9 @@ type Sender[S any] struct {
 	toldTaken uint64 // how much of the input was told as taken, surely
 	sentTaken uint64 // in the last datagram
 	out       output[S]
+
+	signals    bool          // what Input.Signals said
+	askSignals time.Duration // when to ask it again
 }
 
 // drain is a call of Drain that waits.
@@ -141,8 +144,15 @@ func (s *senderSide[S]) accept(p *packet) (urgent bool, err error) {
 	return false, nil
 }
 
+// signalsAge is for how long an answer of Input.Signals holds: it takes a system call, and
+// in a flood there are thousands of datagrams a second.
+const signalsAge = 20 * time.Millisecond
+
 func (s *senderSide[S]) flags() (f byte) {
-	if s.input.in.Signals() {
+	if s.e.now >= s.askSignals {
+		s.signals, s.askSignals = s.input.in.Signals(), s.e.now+signalsAge
+	}
+	if s.signals {
 		f |= flagSignals
 	}
 	return f
