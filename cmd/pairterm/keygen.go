@@ -53,12 +53,8 @@ line, which is what you send to hosts. Nothing is ever overwritten.`,
 				}
 			}
 			pub, err := keys.Generate(kind, path, c.String("comment"), passphrase)
-			if errors.Is(err, keys.ErrExists) {
-				hints := []string{"choose another file: pairterm keygen FILE"}
-				if _, missing := os.Stat(path + ".pub"); missing == nil {
-					hints = append(hints, "there is a key already; its public line is in "+path+".pub")
-				}
-				return fail(exitFile, err, hints...)
+			if _, noPublic := os.Stat(path + ".pub"); errors.Is(err, keys.ErrExists) && noPublic == nil {
+				return fail(exitFile, err, append(hints(err), "there is a key already; its public line is in "+path+".pub")...)
 			}
 			if err != nil {
 				return err

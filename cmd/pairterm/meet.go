@@ -58,12 +58,11 @@ func openMeetingPlace(ctx context.Context, key ed25519.PrivateKey, o hostOptions
 		p.inside = l
 		urls, public = []string{server.SelfURL(l)}, server.LocalURLs(l)
 		if o.paths.hidePrivate {
-			public = slices.DeleteFunc(public, isPrivateURL)
+			if public = slices.DeleteFunc(public, isPrivateURL); len(public) == 0 {
+				p.close()
+				return nil, usage("name a signaling server: --signal URL", "--no-private-addrs leaves no address for the ticket")
+			}
 		}
-	}
-	if len(public) == 0 {
-		p.close()
-		return nil, usage("name a signaling server: --signal URL", "--no-private-addrs leaves no address for the ticket")
 	}
 	err := p.register(ctx, gctx, key, urls, public, ids)
 	if err != nil {
